@@ -1,0 +1,61 @@
+"""Every failure a user can meet: what went wrong, what to do next, and the exit code it becomes."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """What the shell is told."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2
+    SOME_IMAGES_FAILED = 3
+    INTERRUPTED = 130
+
+
+class ClipCountError(Exception):
+    """A failure with a message for the user; `hint` says what to do next."""
+
+    exit_code = ExitCode.FAILED
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ImageReadError(ClipCountError):
+    """One image cannot be read: missing, broken, cut off, too large, too long."""
+
+
+class WeightsError(ClipCountError):
+    """Weights are missing, damaged, or not what their name promises."""
+
+
+class DownloadError(WeightsError):
+    """The network did not deliver, or must not be asked."""
+
+
+class DataError(ClipCountError):
+    """A data set is not as its layout promises."""
+
+
+class TrainingError(ClipCountError):
+    """Training cannot start, or cannot go on."""
+
+
+class DeviceError(ClipCountError):
+    """The asked device or precision is not to be had on this machine."""
+
+
+class UsageError(ClipCountError):
+    """What was asked makes no sense, or would overwrite something."""
+
+    exit_code = ExitCode.USAGE
+
+
+class InterruptedRunError(ClipCountError):
+    """The user, or the machine, stopped a run; what is finished is kept."""
+
+    exit_code = ExitCode.INTERRUPTED
