@@ -73,6 +73,7 @@ class ModelConfig:
     prompted_layers: int = 10
     context_tokens: int = 2  # learned vectors before the prompt
     readout: Readout = "released"  # where the text is read; `eot` sees the whole prompt
+    template: str = "{}"  # how a prompt is worded before it is read
     dropout: float = 0.1
     drop_path: float = 0.1
     antialias: bool = False  # of the resize of a window to the image tower's size

@@ -1,0 +1,1 @@
+"""An image becomes a count: images.py -> windows.py -> model.py -> counter.py -> heatmap.py."""

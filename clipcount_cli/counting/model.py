@@ -1,0 +1,404 @@
+"""The whole network: a window and a prompt become a density map (arXiv:2305.07304).
+
+Image -> count, step 3 of 5: images.py -> windows.py -> [model.py] -> counter.py -> heatmap.py
+
+Read from top to bottom: the small parts first, `ClipCount` last. `B` batch, `N` patches (14 x 14 = 196),
+`C` channels of CLIP's shared space, `W` channels of the interaction, `S` side of a window in pixels.
+The authors' weights and a model of a few million parameters are two configurations of this file.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, cast
+
+import open_clip
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from clipcount_cli.config import ClipConfig, ModelConfig, WindowConfig
+
+NORM_GROUPS = 8  # of the decoder's GroupNorm
+BPE_ROWS = 49_408  # ids of CLIP's tokenizer
+
+
+class PatchFeatures(NamedTuple):
+    """What the image alone says; every prompt asked of the same window shares it."""
+
+    patches: Tensor  # (B, N, W), for the density decoder
+    contrast: Tensor  # (B, N, C), for the similarity between patch and prompt
+    fine: Tensor | None = None  # (B, 4N, F), the tower's features at twice the resolution
+
+    def select(self, index: Tensor) -> PatchFeatures:
+        """The features of windows `index` (K,), repeated as asked."""
+        fine = None if self.fine is None else self.fine[index]
+        return PatchFeatures(self.patches[index], self.contrast[index], fine)
+
+
+def tokenize(prompts: Sequence[str], config: ModelConfig) -> Tensor:
+    """BPE ids of `prompts` (B, L), zero-padded; a prompt that is too long is cut before its [EOT]."""
+    length = config.clip.context_length
+    if config.readout == "eot":
+        length -= config.context_tokens  # the learned context takes their places
+    return open_clip.tokenize([config.template.format(p) for p in prompts], length)
+
+
+@functools.lru_cache(maxsize=8)
+def sinusoid(positions: int, width: int) -> Tensor:
+    """Position code (positions, width): sine in even channels, cosine in odd ones."""
+    rate = torch.exp(torch.arange(0, width, 2, dtype=torch.float64) * (-math.log(1e4) / width))
+    angle = torch.arange(positions, dtype=torch.float64)[:, None] * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()
+
+
+def to_grid(patches: Tensor) -> Tensor:
+    """(B, N, W) patches as a square image (B, W, H, H)."""
+    side = math.isqrt(patches.shape[1])
+    return patches.transpose(1, 2).unflatten(2, (side, side))
+
+
+def to_patches(grid: Tensor) -> Tensor:
+    """(B, W, H, H) image as patches (B, N, W)."""
+    return grid.flatten(2).transpose(1, 2)
+
+
+def resize(grid: Tensor, side: int) -> Tensor:
+    """Bilinear resize of (B, W, H, H) to (B, W, side, side)."""
+    return F.interpolate(grid, size=(side, side), mode="bilinear", align_corners=False)
+
+
+class DropPath(nn.Module):
+    """Leave out a residual branch for a share `rate` of the samples, in training only."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return branch
+        kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
+        return branch * kept.to(branch.dtype) / (1 - self.rate)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the patches of one window."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        qkv = self.qkv(patches).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, W / heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, W / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return cast(Tensor, self.dropout(self.proj(mixed.transpose(1, 2).flatten(2))))
+
+
+class ReadText(nn.Module):
+    """Cross-attention of every patch to the one text token.
+
+    One key makes the softmax 1: what is added is the same vector `proj(value(text))` for every
+    patch, and queries and keys never matter. With `gate` the prompt also scales the channels.
+    """
+
+    def __init__(self, text_width: int, width: int, dropout: float, gate: bool) -> None:
+        super().__init__()
+        self.value = nn.Linear(text_width, width)
+        self.proj = nn.Linear(width, width)
+        self.gate = nn.Linear(text_width, width) if gate else None
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, patches: Tensor, text: Tensor) -> Tensor:
+        """What the prompt `text` (B, C) adds to `patches` (B, N, W)."""
+        said = self.proj(self.value(text))[:, None]  # (B, 1, W)
+        if self.training:
+            said = self.dropout(said.expand_as(patches))  # drawn anew for each patch
+        if self.gate is not None:
+            said = said + patches * self.gate(text)[:, None]  # (B, N, W)
+        return cast(Tensor, said)
+
+
+class MLP(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, patches: Tensor) -> Tensor:
+        return cast(Tensor, self.dropout(self.fc2(self.dropout(F.gelu(self.fc1(patches))))))
+
+
+class InteractionBlock(nn.Module):
+    """Patches look at each other, then at the text ("hierarchical patch-text interaction").
+
+    A block with `upsample` first doubles the grid's side, and may add the tower's own features
+    of that resolution, `fine_width` channels wide.
+    """
+
+    def __init__(
+        self, config: ModelConfig, upsample: bool = False, attend: bool = True, fine_width: int = 0
+    ) -> None:
+        super().__init__()
+        width, dropout = config.width, config.dropout
+        self.upsample_conv = nn.Conv2d(width, width, 3, padding=1) if upsample else None
+        self.fine_proj = nn.Linear(fine_width, width) if fine_width else None
+        self.norm_self = nn.LayerNorm(width) if attend else None
+        self.self_attention = SelfAttention(width, config.heads, dropout) if attend else None
+        self.read_text = ReadText(config.clip.embed_dim, width, dropout, config.text_gate)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = MLP(width, int(width * config.mlp_ratio), dropout)
+        self.drop_path = DropPath(config.drop_path)
+
+    def before_text(self, patches: Tensor, fine: Tensor | None = None) -> Tensor:
+        """The part that does not see the prompt: (B, N, W) -> (B, N or 4N, W)."""
+        if self.upsample_conv is not None:
+            grid = to_grid(patches)  # (B, W, 14, 14)
+            grid = grid + F.gelu(self.upsample_conv(grid))
+            patches = to_patches(resize(grid, 2 * grid.shape[-1]))  # (B, 4N, W)
+        if self.fine_proj is not None:
+            patches = patches + self.fine_proj(fine)
+        if self.norm_self is not None and self.self_attention is not None:
+            patches = patches + self.drop_path(self.self_attention(self.norm_self(patches)))
+        return patches
+
+    def with_text(self, patches: Tensor, text: Tensor) -> Tensor:
+        """The part that does: (B, N, W) and (B, C) -> (B, N, W)."""
+        patches = patches + self.drop_path(self.read_text(patches, text))
+        return cast(Tensor, patches + self.drop_path(self.mlp(self.norm_mlp(patches))))
+
+    def forward(self, patches: Tensor, text: Tensor, fine: Tensor | None = None) -> Tensor:
+        return self.with_text(self.before_text(patches, fine), text)
+
+
+class DecoderLevel(nn.Module):
+    """conv 3 x 3, GroupNorm, GELU, and the grid resized for the next level."""
+
+    def __init__(self, width_in: int, width_out: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, width_out, 3, padding=1)
+        self.norm = nn.GroupNorm(NORM_GROUPS, width_out)
+
+    def forward(self, grid: Tensor) -> Tensor:
+        return F.gelu(self.norm(self.conv(grid)))
+
+
+class DensityDecoder(nn.Module):
+    """Patches become a density map, level by level ("density decoder")."""
+
+    def __init__(self, width: int, level_widths: Sequence[int], fine: bool) -> None:
+        super().__init__()
+        widths = [width, *level_widths]
+        pairs = zip(widths[:-1], widths[1:], strict=True)
+        self.levels = nn.ModuleList(DecoderLevel(i, o) for i, o in pairs)
+        self.readout = nn.Conv2d(widths[-1], 1, 1)
+        self.fine_proj = nn.Conv2d(width, widths[1], 1) if fine else None
+        self.fine_norm = nn.GroupNorm(NORM_GROUPS, widths[1]) if fine else None
+
+    def forward(self, coarse: Tensor, fine: Tensor | None, side_px: int) -> Tensor:
+        """coarse (B, N, W), fine (B, 4N, W) or None -> density (B, side, side) float32, 0 to 1."""
+        grid = to_grid(coarse)  # (B, W, 14, 14)
+        for number, level in enumerate(self.levels):
+            if number > 0:
+                grid = resize(grid, 2 * grid.shape[-1])
+            if number == 1 and self.fine_proj is not None and self.fine_norm is not None:
+                grid = grid + F.gelu(self.fine_norm(self.fine_proj(to_grid(cast(Tensor, fine)))))
+            grid = level(grid)
+        # A 1 x 1 convolution commutes with the last bilinear resize: one channel to resize, not 32.
+        logits = resize(self.readout(grid).float(), side_px)
+        return torch.sigmoid(logits[:, 0])
+
+
+class ImageTower(nn.Module):
+    """CLIP's image encoder; a ViT with deep visual prompts, or the first stages of a ModifiedResNet.
+
+    Runs open_clip's own modules, held by the network as `clip.visual`.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        width = config.clip.patch_width
+        self.prompted = config.visual_prompts > 0
+        if self.prompted:
+            shape = (config.prompted_layers, config.visual_prompts, width)
+            self.prompts = nn.Parameter(torch.empty(shape))
+            nn.init.normal_(self.prompts, std=0.02)
+            self.prompt_proj = nn.Linear(width, width)
+            self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def layer_prompts(self, layer: int, batch: int) -> Tensor:
+        # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
+        prompts = self.dropout(self.prompt_proj(self.prompts[max(layer - 1, 0)]))
+        return cast(Tensor, prompts.expand(batch, -1, -1))  # (B, prompts, W)
+
+    def forward(self, visual: nn.Module, pixels: Tensor) -> Tensor:
+        """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
+        patches = to_patches(visual.conv1(pixels))  # (B, N, W)
+        batch = len(patches)
+        first = visual.class_embedding.expand(batch, 1, -1)
+        tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
+        count = len(self.prompts[0]) if self.prompted else 0
+        for layer, block in enumerate(visual.transformer.resblocks):
+            if self.prompted and layer < len(self.prompts):
+                old = tokens[:, 1 + count :] if layer else tokens[:, 1:]
+                own = self.layer_prompts(layer, batch)
+                tokens = torch.cat([tokens[:, :1], own, old], dim=1)  # (B, 1 + prompts + N, W)
+            elif self.prompted and layer == len(self.prompts):
+                tokens = torch.cat([tokens[:, :1], tokens[:, 1 + count :]], dim=1)
+            if layer == 0:
+                tokens = visual.ln_pre(tokens)  # the later prompts are never normalised by it
+            tokens = block(tokens)
+        return self.norm(tokens) if self.prompted else tokens
+
+
+def build_clip(config: ClipConfig) -> CLIP:
+    """open_clip's CLIP for `config`, without the layers that no patch passes through."""
+    vision = CLIPVisionCfg(
+        layers=config.image_layers,
+        width=config.image_width,
+        patch_size=config.patch_size_px,
+        image_size=config.image_size_px,
+    )
+    text = CLIPTextCfg(
+        context_length=config.context_length,
+        vocab_size=len(config.vocabulary) + 1 if config.vocabulary else BPE_ROWS,
+        width=config.text_width,
+        heads=config.text_heads,
+        layers=config.text_layers,
+    )
+    clip = CLIP(config.embed_dim, vision, text, quick_gelu=config.quick_gelu)
+    if config.convolutional:
+        del clip.visual.layer4, clip.visual.attnpool
+    return clip
+
+
+class ClipCount(nn.Module):
+    """The network: windows and prompts in, densities out."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        clip, width = config.clip, config.width
+        self.clip = build_clip(clip)
+        self.image_tower = ImageTower(config)
+        if config.context_tokens:
+            self.context = nn.Parameter(torch.empty(config.context_tokens, clip.text_width))
+            nn.init.normal_(self.context, std=0.02)
+        self.patch_proj = nn.Linear(clip.patch_width, width)
+        self.contrast_proj = nn.Linear(clip.patch_width, clip.embed_dim)
+        self.hierarchical = config.interaction == "hierarchical"
+        self.interaction = self._interaction()
+        self.interaction_norm = None if self.hierarchical else nn.LayerNorm(width)
+        levels = config.decoder_widths or _halved(width, 4 if self.hierarchical else 2)
+        self.decoder = DensityDecoder(width, levels, fine=self.hierarchical)
+
+    def _interaction(self) -> nn.ModuleList:
+        config = self.config
+        if config.interaction == "add":
+            return nn.ModuleList()
+        if config.interaction == "naive":
+            return nn.ModuleList(InteractionBlock(config) for _ in range(config.depth))
+        fine_width = config.clip.patch_width // 2 if config.fine_features else 0
+        coarse = InteractionBlock(config)
+        fine = InteractionBlock(config, True, config.fine_attention, fine_width)
+        return nn.ModuleList([coarse, fine])
+
+    def encode_text(self, tokens: Tensor) -> Tensor:
+        """BPE ids (B, L) from `tokenize` -> text embeddings (B, C)."""
+        clip, config = self.clip, self.config
+        shift = config.context_tokens if config.readout == "eot" else 0
+        # The authors read at the [EOT]'s index from *before* the context was inserted, so the last
+        # token of a prompt is never seen (songrise/CLIP-Count#6, #12); "eot" reads the true one.
+        read_at = tokens.argmax(dim=-1) + shift  # (B,)
+        length = int(read_at.max()) + 1  # the tower is causal: what follows cannot matter
+        embedded = clip.token_embedding(self._rows(tokens))  # (B, L, text width)
+        if config.context_tokens:
+            context = self.context.expand(len(tokens), -1, -1)
+            embedded = torch.cat([embedded[:, :1], context, embedded[:, 1:]], dim=1)
+        states = embedded[:, :length] + clip.positional_embedding[:length]
+        mask = torch.full((length, length), -math.inf, dtype=states.dtype, device=states.device)
+        mask = mask.triu(1)
+        for block in clip.transformer.resblocks:
+            states = block(states, attn_mask=mask)
+        rows = torch.arange(len(tokens), device=tokens.device)
+        return cast(Tensor, clip.ln_final(states[rows, read_at]) @ clip.text_projection)
+
+    def _rows(self, tokens: Tensor) -> Tensor:
+        """The embedding row of each BPE id: its own, or row 0 where the vocabulary lacks it."""
+        vocabulary = self.config.clip.vocabulary
+        if not vocabulary:
+            return tokens
+        return _row_of_id(vocabulary).to(tokens.device)[tokens]
+
+    def encode_image(self, windows: Tensor) -> PatchFeatures:
+        """Windows (B, 3, S, S), 0 to 1 -> the features that all prompts share."""
+        clip = self.config.clip
+        size = (clip.image_size_px, clip.image_size_px)
+        antialias = self.config.antialias
+        pixels = F.interpolate(windows.float(), size, mode="bilinear", antialias=antialias)
+        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=pixels.device)[:, None, None]
+        std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=pixels.device)[:, None, None]
+        pixels = ((pixels - mean) / std).to(self.patch_proj.weight.dtype)
+        fine = None
+        if clip.convolutional:
+            visual = self.clip.visual
+            middle = visual.layer2(visual.layer1(visual.stem(pixels)))  # (B, F, 28, 28)
+            tokens = to_patches(visual.layer3(middle))  # (B, N, patch width)
+            fine = to_patches(middle) if self.config.fine_features else None  # (B, 4N, F)
+        else:
+            tokens = self.image_tower(self.clip.visual, pixels)[:, 1:]  # (B, N, patch width)
+        patches = self.patch_proj(tokens)
+        patches = patches + sinusoid(patches.shape[1], patches.shape[2]).to(patches)
+        if len(self.interaction):
+            patches = self.interaction[0].before_text(patches)  # no text yet: all prompts share it
+        return PatchFeatures(patches, self.contrast_proj(tokens), fine)
+
+    def decode(self, features: PatchFeatures, text: Tensor, side_px: int | None = None) -> Tensor:
+        """Features and text (B, C), row by row -> density (B, side, side) float32, 0 to 1.
+
+        The sum over a density of the full side is 60 times the count.
+        """
+        side_px = side_px or WindowConfig.side_px
+        coarse = features.patches
+        if self.config.interaction == "add":
+            coarse = coarse + text[:, None]
+        else:
+            coarse = self.interaction[0].with_text(coarse, text)  # (B, N, W)
+        if self.hierarchical:
+            fine = self.interaction[1](coarse, text, features.fine)  # (B, 4N, W)
+            return cast(Tensor, self.decoder(coarse, fine, side_px))
+        for block in self.interaction[1:]:
+            coarse = block(coarse, text)
+        assert self.interaction_norm is not None
+        return cast(Tensor, self.decoder(self.interaction_norm(coarse), None, side_px))
+
+    def forward(self, windows: Tensor, tokens: Tensor) -> Tensor:
+        """Windows (B, 3, S, S) and their prompts' ids (B, L) -> density (B, S, S)."""
+        return self.decode(self.encode_image(windows), self.encode_text(tokens))
+
+
+def similarity(features: PatchFeatures, text: Tensor) -> Tensor:
+    """Cosine similarity between each patch and its prompt: (B, H, H), -1 to 1 (H is 14)."""
+    return to_grid(F.cosine_similarity(features.contrast, text[:, None], dim=-1)[..., None])[:, 0]
+
+
+def _halved(width: int, levels: int) -> list[int]:
+    return [width // 2**level for level in range(1, levels + 1)]
+
+
+@functools.lru_cache(maxsize=8)
+def _row_of_id(vocabulary: tuple[int, ...]) -> Tensor:
+    rows = torch.zeros(BPE_ROWS, dtype=torch.int64)
+    rows[list(vocabulary)] = torch.arange(1, len(vocabulary) + 1)
+    return rows
