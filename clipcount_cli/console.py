@@ -1,0 +1,212 @@
+"""What a person sees: the answer on stdout, the conversation on stderr. The only module with rich.
+
+Every text is taken literally, so that `photo[red].jpg` keeps its brackets, and its control
+characters are spelt out, so that a file name cannot paint on the terminal. rich costs 45 ms: it is
+imported when there is something to say.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn, TaskID
+
+    from clipcount_cli.counting.counter import CountResult
+    from clipcount_cli.errors import ClipCountError
+
+_PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
+
+
+@dataclass(frozen=True)
+class Manners:
+    """How talkative this run is; set once, by the options all commands share."""
+
+    quiet: bool = False  # no notices, no progress; warnings and errors stay
+    verbose: bool = False
+    debug: bool = False  # a traceback under each error
+
+
+_manners = Manners()
+
+
+def set_manners(quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
+    """Choose how much is said on stderr, and look again at what kind of terminal it is."""
+    global _manners
+    _manners = Manners(quiet, verbose, debug)
+    _stderr.cache_clear()
+
+
+def printable(text: str) -> str:
+    r"""Spell out what would move the cursor or could not be encoded: `\x1b`, `\n`, byte `\xff`."""
+    return "".join(_spell(char) if _needs_spelling(char) else char for char in text)
+
+
+def notice(text: str) -> None:
+    """Say something worth knowing; silent with --quiet."""
+    if not _manners.quiet:
+        _say(text)
+
+
+def detail(text: str) -> None:
+    """Say something only --verbose asks for."""
+    if _manners.verbose and not _manners.quiet:
+        _say(text, style="dim")
+
+
+def warn(text: str) -> None:
+    """Say something that may make the answer wrong; --quiet does not hide it."""
+    _say(text, label="warning: ", label_style="bold yellow")
+
+
+def show_error(error: ClipCountError) -> None:
+    """Say what went wrong and what to do next; with --debug also where in the code."""
+    if _manners.debug:
+        traceback.print_exception(error, file=sys.stderr)
+    _say(str(error), label="error: ", label_style="bold red")
+    if error.hint:
+        _say(error.hint, label="hint: ", label_style="bold")
+
+
+def show_counts(name: str, results: Sequence[CountResult]) -> None:
+    """Put a `COUNT<TAB>PROMPT` line per prompt on stdout, the sentence around them on stderr."""
+    notice(f"in {name}:")
+    for result in results:
+        show_line(f"{result.count:.1f}", result.prompt)
+
+
+def show_line(*cells: object) -> None:
+    """Put one line on stdout, its cells parted by tabs."""
+    print(_encodable("\t".join(printable(str(cell)) for cell in cells)))
+
+
+def show_json(data: Mapping[str, Any]) -> None:
+    """Put `data` on stdout as one line of JSON, in ASCII: no terminal or pipe can garble it."""
+    print(json.dumps(data, allow_nan=False))
+
+
+def show_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None
+) -> None:
+    """Put a table on stdout; the first column is set left, the others right."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    heading = None if title is None else Text(printable(title))
+    table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(Text(printable(column)), justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    with console.capture() as drawn:
+        console.print(table)
+    print(_encodable(drawn.get()), end="")
+
+
+class ProgressBar:
+    """One running bar; does nothing where no bar is drawn."""
+
+    def __init__(self, drawn: Progress | None = None, task: TaskID | None = None) -> None:
+        self._drawn, self._task = drawn, task
+
+    def advance(self, steps: float = 1, note: str | None = None) -> None:
+        """Go on by `steps`; `note` (failures, a loss) replaces the text at the end of the bar."""
+        self._update(advance=steps, note=note)
+
+    def restart(self, completed: float = 0, total: float | None = None) -> None:
+        """Stand at `completed` of `total`, once that is known or has changed."""
+        self._update(completed=completed, total=total)
+
+    def _update(self, note: str | None = None, **changes: Any) -> None:
+        if self._drawn is not None and self._task is not None:
+            if note is not None:
+                changes["note"] = printable(note)
+            self._drawn.update(self._task, **changes)
+
+
+@contextmanager
+def progress(title: str, total: float | None = None, unit: str = "") -> Iterator[ProgressBar]:
+    """Draw a bar on stderr with speed and time left, if that is a terminal and not --quiet.
+
+    total: steps in all, None while unknown; unit: what a step is ("images"), or "bytes".
+    """
+    if _manners.quiet or not sys.stderr.isatty():
+        yield ProgressBar()
+        return
+    from rich.progress import Progress
+
+    with Progress(*_bar_columns(unit), console=_stderr(), transient=True) as drawn:
+        yield ProgressBar(drawn, drawn.add_task(printable(title), total=total, note=""))
+
+
+def _bar_columns(unit: str) -> list[ProgressColumn]:
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+    from rich.text import Text
+
+    class SpeedColumn(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="cyan")
+
+    in_bytes = unit == "bytes"
+    return [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(),
+        TransferSpeedColumn() if in_bytes else SpeedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    ]
+
+
+@functools.cache
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def _say(text: str, style: str = "", label: str = "", label_style: str = "") -> None:
+    from rich.text import Text
+
+    lines = "\n".join(printable(line) for line in text.split("\n"))
+    # soft_wrap: the terminal folds long lines, so that a path or command can still be copied whole
+    _stderr().print(Text.assemble((label, label_style), (lines, style)), soft_wrap=True)
+
+
+def _encodable(text: str) -> str:
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _needs_spelling(char: str) -> bool:
+    code = ord(char)
+    return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
+
+
+def _spell(char: str) -> str:
+    code = ord(char)
+    if 0xDC80 <= code < 0xDD00:  # how Python keeps a byte it could not decode (PEP 383)
+        return f"\\x{code - 0xDC00:02x}"
+    named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    return named.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

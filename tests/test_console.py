@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from clipcount_cli import console
+from clipcount_cli.errors import ImageReadError
+
+
+@pytest.fixture(autouse=True)
+def usual_manners():
+    console.set_manners()
+    yield
+    console.set_manners()
+
+
+def test_counts_go_to_stdout_with_one_decimal_and_a_tab(capsys):
+    console.show_counts("photo.jpg", [SimpleNamespace(count=12.26, prompt="red [apples]")])
+
+    shown = capsys.readouterr()
+    assert shown.out == "12.3\tred [apples]\n"
+    assert shown.err == "in photo.jpg:\n"
+
+
+def test_brackets_in_a_file_name_are_not_taken_for_markup(capsys):
+    console.show_error(ImageReadError("photo[red].jpg is cut off", hint="look at [/it]"))
+
+    assert capsys.readouterr().err == "error: photo[red].jpg is cut off\nhint: look at [/it]\n"
+
+
+def test_a_file_name_cannot_paint_on_the_terminal(capsys):
+    console.notice("bad\x1b[31m\udcff name")
+
+    assert capsys.readouterr().err == "bad\\x1b[31m\\xff name\n"
+
+
+def test_a_long_message_stays_on_one_line(capsys):
+    console.warn("x" * 300)
+
+    assert capsys.readouterr().err == "warning: " + "x" * 300 + "\n"
+
+
+def test_quiet_hides_notices_but_neither_warnings_nor_errors(capsys):
+    console.set_manners(quiet=True)
+
+    console.notice("hidden")
+    console.detail("hidden")
+    console.warn("kept")
+    console.show_error(ImageReadError("kept too"))
+
+    assert capsys.readouterr().err == "warning: kept\nerror: kept too\n"
+
+
+def test_details_are_said_only_when_verbose(capsys):
+    console.detail("hidden")
+    console.set_manners(verbose=True)
+    console.detail("shown")
+
+    assert capsys.readouterr().err == "shown\n"
+
+
+def test_debug_shows_where_an_error_was_raised(capsys):
+    console.set_manners(debug=True)
+    try:
+        raise ImageReadError("broken")
+    except ImageReadError as error:
+        console.show_error(error)
+
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_prompt_stdout_cannot_encode_is_spelt_out(monkeypatch):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stdout)
+
+    console.show_line("3.0", "苹果")
+
+    stdout.flush()
+    assert stdout.buffer.getvalue() == b"3.0\t\\u82f9\\u679c" + os.linesep.encode()
+
+
+def test_json_survives_undecodable_bytes_in_a_name(capsys):
+    console.show_json({"image": "a\udcff.jpg"})
+
+    assert json.loads(capsys.readouterr().out) == {"image": "a\udcff.jpg"}
+
+
+def test_a_table_in_a_pipe_keeps_its_long_cells_whole(capsys):
+    console.show_table(["measure", "value"], [["[mae] " + "x" * 100, 17.5]])
+
+    assert "[mae] " + "x" * 100 + "    17.5" in capsys.readouterr().out
+
+
+def test_no_bar_is_drawn_where_stderr_is_no_terminal(capsys):
+    with console.progress("images", total=2, unit="images") as bar:
+        bar.advance(note="1 failed")
+        bar.restart(completed=2)
+
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_on_a_terminal_shows_its_note(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console.set_manners()
+    with console.progress("images [1]", total=2, unit="images") as bar:
+        bar.advance(2, note="1 [failed]")
+
+    assert "images [1]" in terminal.getvalue()
+    assert "2/2" in terminal.getvalue()
+    assert "1 [failed]" in terminal.getvalue()
+
+
+def test_rich_is_not_imported_until_something_is_said():
+    code = "import sys, clipcount_cli.console; sys.exit('rich' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
