@@ -2,17 +2,19 @@
 
 Image -> count, step 3 of 5: images.py -> windows.py -> [model.py] -> counter.py -> heatmap.py
 
-Read from top to bottom: the small parts first, `ClipCount` last. `B` batch, `N` patches (14 x 14 = 196),
-`C` channels of CLIP's shared space, `W` channels of the interaction, `S` side of a window in pixels.
+Read from top to bottom: the small parts first, `ClipCount` last. `B` batch, `N` patches
+(14 x 14 = 196), `C` channels of CLIP's shared space, `W` channels of the interaction, `S` side of a
+window in pixels.
 The authors' weights and a model of a few million parameters are two configurations of this file.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import open_clip
 import torch
@@ -37,14 +39,6 @@ class PatchFeatures(NamedTuple):
         """The features of windows `index` (K,), repeated as asked."""
         fine = None if self.fine is None else self.fine[index]
         return PatchFeatures(self.patches[index], self.contrast[index], fine)
-
-
-def tokenize(prompts: Sequence[str], config: ModelConfig) -> Tensor:
-    """BPE ids of `prompts` (B, L), zero-padded; a prompt that is too long is cut before its [EOT]."""
-    length = config.clip.context_length
-    if config.readout == "eot":
-        length -= config.context_tokens  # the learned context takes their places
-    return open_clip.tokenize([config.template.format(p) for p in prompts], length)
 
 
 @functools.lru_cache(maxsize=8)
@@ -199,8 +193,7 @@ class DensityDecoder(nn.Module):
     def __init__(self, width: int, level_widths: Sequence[int], fine: bool) -> None:
         super().__init__()
         widths = [width, *level_widths]
-        pairs = zip(widths[:-1], widths[1:], strict=True)
-        self.levels = nn.ModuleList(DecoderLevel(i, o) for i, o in pairs)
+        self.levels = nn.ModuleList(DecoderLevel(i, o) for i, o in itertools.pairwise(widths))
         self.readout = nn.Conv2d(widths[-1], 1, 1)
         self.fine_proj = nn.Conv2d(width, widths[1], 1) if fine else None
         self.fine_norm = nn.GroupNorm(NORM_GROUPS, widths[1]) if fine else None
@@ -220,9 +213,9 @@ class DensityDecoder(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """CLIP's image encoder; a ViT with deep visual prompts, or the first stages of a ModifiedResNet.
+    """CLIP's ViT with deep visual prompts ("deep visual prompt tuning").
 
-    Runs open_clip's own modules, held by the network as `clip.visual`.
+    Runs the blocks of open_clip's tower, which the network holds as `clip.visual`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -242,7 +235,7 @@ class ImageTower(nn.Module):
         prompts = self.dropout(self.prompt_proj(self.prompts[max(layer - 1, 0)]))
         return cast(Tensor, prompts.expand(batch, -1, -1))  # (B, prompts, W)
 
-    def forward(self, visual: nn.Module, pixels: Tensor) -> Tensor:
+    def forward(self, visual: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
         patches = to_patches(visual.conv1(pixels))  # (B, N, W)
         batch = len(patches)
@@ -290,7 +283,7 @@ class ClipCount(nn.Module):
         super().__init__()
         self.config = config
         clip, width = config.clip, config.width
-        self.clip = build_clip(clip)
+        self.clip: Any = build_clip(clip)
         self.image_tower = ImageTower(config)
         if config.context_tokens:
             self.context = nn.Parameter(torch.empty(config.context_tokens, clip.text_width))
@@ -314,8 +307,12 @@ class ClipCount(nn.Module):
         fine = InteractionBlock(config, True, config.fine_attention, fine_width)
         return nn.ModuleList([coarse, fine])
 
+    @property
+    def _first_block(self) -> InteractionBlock:
+        return cast(InteractionBlock, self.interaction[0])
+
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """BPE ids (B, L) from `tokenize` -> text embeddings (B, C)."""
+        """BPE ids (B, L) from `prompts.tokenize` -> text embeddings (B, C)."""
         clip, config = self.clip, self.config
         shift = config.context_tokens if config.readout == "eot" else 0
         # The authors read at the [EOT]'s index from *before* the context was inserted, so the last
@@ -361,7 +358,7 @@ class ClipCount(nn.Module):
         patches = self.patch_proj(tokens)
         patches = patches + sinusoid(patches.shape[1], patches.shape[2]).to(patches)
         if len(self.interaction):
-            patches = self.interaction[0].before_text(patches)  # no text yet: all prompts share it
+            patches = self._first_block.before_text(patches)  # no text yet: all prompts share it
         return PatchFeatures(patches, self.contrast_proj(tokens), fine)
 
     def decode(self, features: PatchFeatures, text: Tensor, side_px: int | None = None) -> Tensor:
@@ -374,7 +371,7 @@ class ClipCount(nn.Module):
         if self.config.interaction == "add":
             coarse = coarse + text[:, None]
         else:
-            coarse = self.interaction[0].with_text(coarse, text)  # (B, N, W)
+            coarse = self._first_block.with_text(coarse, text)  # (B, N, W)
         if self.hierarchical:
             fine = self.interaction[1](coarse, text, features.fine)  # (B, 4N, W)
             return cast(Tensor, self.decoder(coarse, fine, side_px))

@@ -1,0 +1,126 @@
+"""Pixels and prompts become counts: runs windows and model, a bounded batch at a time.
+
+Image -> count, step 4 of 5: images.py -> windows.py -> model.py -> [counter.py] -> heatmap.py
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clipcount_cli.config import DENSITY_SCALE, WindowConfig
+from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
+from clipcount_cli.counting.prompts import tokenize, unread_part
+from clipcount_cli.counting.windows import (
+    Density,
+    Pixels,
+    cut_windows,
+    join_densities,
+    resize_shorter_side,
+    window_origins,
+)
+
+WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
+
+
+@dataclass(frozen=True)
+class CountResult:
+    """How many of `prompt` a photograph shows, and where."""
+
+    prompt: str
+    count: float
+    density: Density  # (h, w) objects a pixel at the 384-px scale; its sum is `count`
+
+    @classmethod
+    def of(cls, prompt: str, network_density: Density) -> CountResult:
+        """Scale the network's density (0 to 1) to objects a pixel."""
+        density = network_density / np.float32(DENSITY_SCALE)
+        return cls(prompt, float(density.sum(dtype=np.float64)), density)
+
+
+class Counter:
+    """A loaded network that counts: the core behind `clipcount count` and `load_counter`."""
+
+    windows = WindowConfig()
+
+    def __init__(self, model: ClipCount, name: str, sha256: str, precision: str) -> None:
+        self.model = model.eval()
+        self.name = name
+        self.sha256 = sha256
+        self.precision = precision
+        self.device = model.patch_proj.weight.device
+        self._texts: dict[str, Tensor] = {}
+
+    @property
+    def label(self) -> str:
+        """What a row of results says about its weights: name and the digest's first digits."""
+        return f"{self.name}@{self.sha256[:8]}"
+
+    def count(
+        self, image: Pixels, prompts: str | Sequence[str], tiles: int = 1
+    ) -> list[CountResult]:
+        """Count each of `prompts` in one photograph, (H, W, 3) uint8 RGB, in the order asked.
+
+        `tiles`: the shorter side is seen at so many times 384 px, for small objects.
+        """
+        asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        pixels = resize_shorter_side(image, tiles * self.windows.side_px)
+        height, width = pixels.shape[:2]
+        text = self.encode_prompts(asked)  # (P, C)
+        maps: list[list[Density]] = [[] for _ in asked]
+        origins = window_origins(height, width, self.windows)
+        for start in range(0, len(origins), WINDOWS_AT_ONCE):
+            batch = cut_windows(pixels, origins[start : start + WINDOWS_AT_ONCE], self.windows)
+            features = self.encode_windows(batch)
+            for embedding, densities in zip(text, maps, strict=True):
+                repeated = embedding.expand(len(batch), -1)
+                densities.extend(self.densities(features, repeated).numpy(force=True))
+        return [
+            CountResult.of(prompt, join_densities(densities, height, width, self.windows))
+            for prompt, densities in zip(asked, maps, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
+        """Text embeddings (P, C), each distinct prompt computed once and kept.
+
+        Prompts are encoded one by one, so an embedding never depends on its company.
+        """
+        for prompt in prompts:
+            if prompt not in self._texts:
+                tokens = tokenize([prompt], self.model.config).to(self.device)
+                self._texts[prompt] = self.model.encode_text(tokens)[0]
+        return torch.stack([self._texts[prompt] for prompt in prompts])
+
+    @torch.inference_mode()
+    def encode_windows(self, windows: NDArray[np.uint8] | Tensor) -> PatchFeatures:
+        """Windows (B, 384, 384, 3) uint8 -> the features that all prompts share."""
+        pixels = torch.as_tensor(windows, device=self.device).permute(0, 3, 1, 2)
+        return self.model.encode_image(pixels.float() / 255)
+
+    @torch.inference_mode()
+    def densities(self, features: PatchFeatures, text: Tensor) -> Tensor:
+        """Features and text (B, C), row by row -> network densities (B, 384, 384) float32."""
+        return self.model.decode(features, text)
+
+    @torch.inference_mode()
+    def similarity(self, image: Pixels, prompt: str) -> NDArray[np.float32]:
+        """Patch-text similarity of the contrastive head over the photograph, (h, w), -1 to 1."""
+        pixels = resize_shorter_side(image, self.windows.side_px)
+        height, width = pixels.shape[:2]
+        text = self.encode_prompts([prompt])
+        maps: list[Density] = []
+        for origin in window_origins(height, width, self.windows):
+            features = self.encode_windows(cut_windows(pixels, [origin], self.windows))
+            grid = similarity(features, text).float()[:, None]
+            maps.append(resize(grid, self.windows.side_px)[0, 0].numpy(force=True))
+        return join_densities(maps, height, width, self.windows)
+
+    def unread_part(self, prompt: str) -> str | None:
+        """What these weights cannot see of `prompt`, in a sentence, or None."""
+        return unread_part(prompt, self.model.config)

@@ -1,0 +1,64 @@
+"""A prompt becomes BPE ids; and what of it certain weights cannot read is told.
+
+Stands beside model.py: whoever asks the network something words it here first.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from open_clip.tokenizer import SimpleTokenizer
+from torch import Tensor
+
+from clipcount_cli.config import ModelConfig
+
+ENDS = 2  # [SOS] and [EOT]
+
+
+@functools.cache
+def _tokenizer() -> SimpleTokenizer:
+    return SimpleTokenizer()
+
+
+def bpe_ids(text: str) -> list[int]:
+    """CLIP's BPE ids of `text`, without [SOS] and [EOT]."""
+    return list(_tokenizer().encode(text))
+
+
+def prompt_length(config: ModelConfig) -> int:
+    """How many BPE tokens a prompt may have."""
+    # With readout "released", [EOT] is looked for before the learned context takes its places.
+    context = config.context_tokens if config.readout == "eot" else 0
+    return config.clip.context_length - context - ENDS
+
+
+def tokenize(prompts: Sequence[str], config: ModelConfig) -> Tensor:
+    """BPE ids (B, L) with [SOS] and [EOT], zero-padded; what is too long is cut before [EOT]."""
+    texts = [config.template.format(prompt) for prompt in prompts]
+    tokens: Tensor = _tokenizer()(texts, prompt_length(config) + ENDS)
+    return tokens
+
+
+def unread_part(prompt: str, config: ModelConfig) -> str | None:
+    """What a network cannot see of `prompt`, in a sentence; None where nothing is hidden."""
+    ids = bpe_ids(config.template.format(prompt))
+    length = prompt_length(config)
+    if len(ids) > length:
+        return f'"{prompt}" has {len(ids)} BPE tokens: only the first {length} are read'
+    if config.readout == "released" and config.context_tokens > 1:
+        read = _tokenizer().decode(ids[: 1 - config.context_tokens]).strip()
+        if not read:
+            return f'the prompt has no effect: "{prompt}" is one token, and its last is never read'
+        return f'"{prompt}" is read as "{read}"'
+    return _unknown_words(prompt, config.clip.vocabulary)
+
+
+def _unknown_words(prompt: str, vocabulary: tuple[int, ...]) -> str | None:
+    known = set(vocabulary)
+    words = prompt.split() if known else []
+    unknown = [word for word in words if not known.issuperset(bpe_ids(word))]
+    if not unknown:
+        return None
+    names = ", ".join(f'"{word}"' for word in unknown)
+    return f"these weights were never taught {names}: expect a count near zero"
