@@ -51,8 +51,9 @@ def sinusoid(positions: int, width: int) -> Tensor:
 
 def to_grid(patches: Tensor) -> Tensor:
     """(B, N, W) patches as a square image (B, W, H, H)."""
-    side = math.isqrt(patches.shape[1])
-    return patches.transpose(1, 2).unflatten(2, (side, side))
+    batch, count, width = patches.shape
+    side = math.isqrt(count)
+    return patches.transpose(1, 2).reshape(batch, width, side, side)
 
 
 def to_patches(grid: Tensor) -> Tensor:
