@@ -1,0 +1,123 @@
+"""One photograph, one prompt, its dots; and how a data set's protocol lays them out for counting.
+
+Data set -> samples, step 1 of 3: [samples.py] <- fsc147.py, carpk.py, shanghaitech.py, own.py
+<- datasets.py. A protocol is what the authors' evaluation does to a picture before its windows are
+cut, and which number it then calls true; upstream's figures only come out with its own protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from clipcount_cli.errors import UsageError
+
+Protocol = Literal["fsc147", "carpk", "shanghaitech", "own"]
+FSC147_MULTIPLE_PX = 16  # its evaluation rounds both sides down to multiples of CLIP's patch
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """What one prompt names in one photograph. Samples of one photograph share `image`."""
+
+    name: str  # as the data set calls the picture
+    image: Path
+    prompt: str
+    points_px: np.ndarray  # (K, 2) float32 as (x, y), in pixels of the upright full-size picture
+    protocol: Protocol = "own"
+
+
+class Prepared(NamedTuple):
+    """A sample as its protocol evaluates it; training starts from the same pixels."""
+
+    pixels: np.ndarray  # (H, W, 3) uint8
+    points_px: np.ndarray  # (K, 2) float32 as (x, y), inside these pixels
+    truth: int  # the count that the protocol calls true
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """All samples of one folder, by split."""
+
+    name: str  # fsc147, carpk, shanghaitech_A, shanghaitech_B or own
+    splits: Mapping[str, tuple[Sample, ...]]
+    notices: tuple[str, ...] = field(default=())  # worth saying, no reason to refuse
+
+    def split(self, name: str) -> tuple[Sample, ...]:
+        """The samples of one split, or of `all`; UsageError names the splits there are."""
+        if name == "all":
+            return _distinct(sample for samples in self.splits.values() for sample in samples)
+        if name not in self.splits:
+            known = ", ".join([*self.splits, "all"])
+            raise UsageError(f"{self.name} has no split {name!r}", hint=f"its splits: {known}")
+        return self.splits[name]
+
+
+def prepare(sample: Sample) -> Prepared:
+    """Read a sample's picture and lay it out as its protocol asks; ImageReadError if it cannot."""
+    from clipcount_cli.counting.images import read_image
+
+    return prepare_pixels(sample, read_image(sample.image, sample.name).pixels)
+
+
+def prepare_pixels(sample: Sample, pixels: np.ndarray) -> Prepared:
+    """Lay out a picture that is already read; pixels: (H, W, 3) uint8, upright and full size."""
+    if sample.protocol == "fsc147":
+        return _round_down(pixels, sample.points_px)
+    points_px = sample.points_px
+    if sample.protocol == "shanghaitech":
+        pixels, points_px = _lay_down(pixels, points_px)
+    return Prepared(pixels, _clamp(points_px, pixels), len(points_px))
+
+
+def _round_down(pixels: np.ndarray, points_px: np.ndarray) -> Prepared:
+    """Both sides down to multiples of 16; as upstream, x is scaled along and y only clamped."""
+    height, width = (_multiple(side) for side in pixels.shape[:2])
+    scale = np.float64(width) / pixels.shape[1]
+    if (height, width) != pixels.shape[:2]:
+        image = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(image)
+    points_px = _clamp(points_px.astype(np.float64) * (scale, 1.0), pixels)
+    # The authors count pixels with a dot, so two dots in one pixel are one object.
+    return Prepared(pixels, points_px, len(np.unique(points_px.astype(int), axis=0)))
+
+
+def _multiple(side_px: int) -> int:
+    return max(side_px // FSC147_MULTIPLE_PX, 1) * FSC147_MULTIPLE_PX
+
+
+def _lay_down(pixels: np.ndarray, points_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turn a portrait picture by 90 degrees, against the clock, so that it becomes a landscape."""
+    height, width = pixels.shape[:2]
+    if height <= width:
+        return pixels, points_px
+    turned_px = np.stack([points_px[:, 1], width - 1 - points_px[:, 0]], axis=1)
+    return np.ascontiguousarray(np.rot90(pixels)), turned_px
+
+
+def _clamp(points_px: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    last = np.nextafter(
+        np.array([width, height], np.float32), np.float32(0)
+    )  # still inside the last pixel
+    clamped: np.ndarray = np.clip(points_px, 0, last).astype(np.float32)
+    return clamped
+
+
+def _distinct(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Each sample once: val_coco lists pictures that val lists too."""
+    return tuple({(sample.image, sample.prompt): sample for sample in samples}.values())
+
+
+def as_points(rows: object) -> np.ndarray:
+    """(K, 2) float32 from nested lists; ValueError if they are not pairs of finite numbers."""
+    points = np.asarray(rows, dtype=np.float64)
+    points = points.reshape(0, 2) if points.size == 0 else points
+    if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
+        raise ValueError("not a list of (x, y)")
+    return points.astype(np.float32)
