@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from clipcount_cli.errors import WeightsError
 
@@ -115,65 +115,74 @@ Mask = Literal["pixel", "loss", "none"]
 Borders = Literal["plain", "mirrored"]
 
 
-def _said(default: Any, help_text: str) -> Any:
-    """A field whose meaning is also its option's help."""
-    return field(default=default, metadata={"help": help_text})
-
-
 @dataclass(frozen=True)
 class TrainConfig:
     """How a network is trained; each field is an option of `train`. Defaults: recipe `default`."""
 
-    interaction: Interaction = _said("hierarchical", "how patches and prompt meet")
-    tuning: Tuning = _said("prompts", "what of CLIP learns: visual prompts beside it, none, all")
-    contrast: Contrast = _said("both", "contrastive loss: patches and text, patches only, none")
-    readout: Readout = _said("eot", "where the text is read; `eot` sees the whole prompt")
+    interaction: Annotated[Interaction, "how patches and prompt meet"] = "hierarchical"
+    tuning: Annotated[Tuning, "what of CLIP learns: visual prompts beside it, none, all"] = (
+        "prompts"
+    )
+    contrast: Annotated[Contrast, "contrastive loss: patches and text, patches only, none"] = "both"
+    readout: Annotated[Readout, "where the text is read; `eot` sees the whole prompt"] = "eot"
 
-    epochs: int = _said(200, "passes over the training photographs, both stages together")
-    contrast_epochs: int = _said(0, "first epochs that have the contrastive loss alone")
-    batch: int = _said(32, "photographs a step, over all processes")
-    learning_rate: float = _said(1e-4, "of AdamW, at its highest")
-    beta1: float = _said(0.9, "AdamW's memory of gradients")
-    beta2: float = _said(0.95, "AdamW's memory of squared gradients")
-    weight_decay: float = _said(0.05, "of AdamW")
-    schedule: Schedule = _said("cosine", "learning rate: down to 0 at the end, or in steps")
-    warmup_share: float = _said(0.03, "share of all steps in which the learning rate rises")
-    step_epochs: int = _said(100, "epochs between two steps of schedule `step`")
-    step_factor: float = _said(0.33, "what a step of schedule `step` multiplies by")
-    clip_norm: float = _said(1.0, "longest gradient, longer ones are shortened; 0: any")
-    average: float = _said(0.999, "decay of the averaged weights that are saved; 0: the last ones")
+    epochs: Annotated[int, "passes over the training photographs, both stages together"] = 200
+    contrast_epochs: Annotated[int, "first epochs that have the contrastive loss alone"] = 0
+    batch: Annotated[int, "photographs a step, over all processes"] = 32
+    learning_rate: Annotated[float, "of AdamW, at its highest"] = 1e-4
+    beta1: Annotated[float, "AdamW's memory of gradients"] = 0.9
+    beta2: Annotated[float, "AdamW's memory of squared gradients"] = 0.95
+    weight_decay: Annotated[float, "of AdamW"] = 0.05
+    schedule: Annotated[Schedule, "learning rate: down to 0 at the end, or in steps"] = "cosine"
+    warmup_share: Annotated[float, "share of all steps in which the learning rate rises"] = 0.03
+    step_epochs: Annotated[int, "epochs between two steps of schedule `step`"] = 100
+    step_factor: Annotated[float, "what a step of schedule `step` multiplies by"] = 0.33
+    clip_norm: Annotated[float, "longest gradient, longer ones are shortened; 0: any"] = 1.0
+    average: Annotated[float, "decay of the averaged weights that are saved; 0: the last ones"] = (
+        0.999
+    )
 
-    sigma_px: float = _said(4.0, "spread of a dot; from 3.3 px a sigmoid can reach its peak")
-    count_doubles: bool = _said(True, "two dots in one pixel are two objects")
-    mask: Mask = _said("pixel", "what is left out of the density loss at random")
-    mask_share: float = _said(0.8, "share of pixels that the mask keeps")
-    density_weight: float = _said(100.0, "of the density's mean squared error")
-    count_weight: float = _said(0.1, "of the error of the count in 4 x 4 cells")
-    contrast_weight: float = _said(0.1, "of the contrastive loss beside the density's")
-    negative_weight: float = _said(0.1, "of the contrast with the other prompts of a photograph")
-    tau: float = _said(0.07, "temperature of the contrastive loss")
-    normalize_contrast: bool = _said(False, "divide the contrastive loss by the occupied patches")
-    contrast_empty: bool = _said(False, "contrastive loss also where a prompt names nothing")
-    occupied_above: float = _said(0.1, "a patch is occupied where the target is above this")
+    sigma_px: Annotated[float, "spread of a dot; from 3.3 px a sigmoid can reach its peak"] = 4.0
+    count_doubles: Annotated[bool, "two dots in one pixel are two objects"] = True
+    mask: Annotated[Mask, "what is left out of the density loss at random"] = "pixel"
+    mask_share: Annotated[float, "share of pixels that the mask keeps"] = 0.8
+    density_weight: Annotated[float, "of the density's mean squared error"] = 100.0
+    count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.1
+    contrast_weight: Annotated[float, "of the contrastive loss beside the density's"] = 0.1
+    negative_weight: Annotated[float, "of the contrast with the other prompts of a photograph"] = (
+        0.1
+    )
+    tau: Annotated[float, "temperature of the contrastive loss"] = 0.07
+    normalize_contrast: Annotated[bool, "divide the contrastive loss by the occupied patches"] = (
+        False
+    )
+    contrast_empty: Annotated[bool, "contrastive loss also where a prompt names nothing"] = False
+    occupied_above: Annotated[float, "a patch is occupied where the target is above this"] = 0.1
 
-    absent_prompts: int = _said(2, "classes that are not there, asked of each photograph")
-    class_mosaic_share: float = _said(0.25, "windows that join photographs of different classes")
-    mosaic_share: float = _said(0.05, "windows that join four parts of one photograph")
-    changed_share: float = _said(0.4, "windows with noise, other colours, blur and affine change")
-    noise: float = _said(0.1, "standard deviation of the noise")
-    brightness: float = _said(0.3, "largest change of brightness")
-    contrast_jitter: float = _said(0.15, "largest change of contrast")
-    saturation: float = _said(0.2, "largest change of saturation")
-    hue: float = _said(0.2, "largest turn of the hue, 0.5 is half a circle")
-    blur_px: float = _said(2.0, "largest sigma of the blur")
-    rotation_deg: float = _said(15.0, "largest rotation")
-    zoom: float = _said(0.2, "largest enlargement, and reduction")
-    shear_deg: float = _said(10.0, "largest shear")
-    shift: float = _said(0.2, "largest shift, as a share of the photograph")
-    borders: Borders = _said("plain", "beyond the photograph: black or stretched, or also mirrored")
+    absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 2
+    class_mosaic_share: Annotated[float, "windows that join photographs of different classes"] = (
+        0.25
+    )
+    mosaic_share: Annotated[float, "windows that join four parts of one photograph"] = 0.05
+    changed_share: Annotated[float, "windows with noise, other colours, blur and affine change"] = (
+        0.4
+    )
+    noise: Annotated[float, "standard deviation of the noise"] = 0.1
+    brightness: Annotated[float, "largest change of brightness"] = 0.3
+    contrast_jitter: Annotated[float, "largest change of contrast"] = 0.15
+    saturation: Annotated[float, "largest change of saturation"] = 0.2
+    hue: Annotated[float, "largest turn of the hue, 0.5 is half a circle"] = 0.2
+    blur_px: Annotated[float, "largest sigma of the blur"] = 2.0
+    rotation_deg: Annotated[float, "largest rotation"] = 15.0
+    zoom: Annotated[float, "largest enlargement, and reduction"] = 0.2
+    shear_deg: Annotated[float, "largest shear"] = 10.0
+    shift: Annotated[float, "largest shift, as a share of the photograph"] = 0.2
+    borders: Annotated[Borders, "beyond the photograph: black or stretched, or also mirrored"] = (
+        "plain"
+    )
 
-    validate_every: int = _said(10, "epochs from one validation to the next")
-    seed: int = _said(0, "of all randomness")
+    validate_every: Annotated[int, "epochs from one validation to the next"] = 10
+    seed: Annotated[int, "of all randomness"] = 0
 
 
 PAPER = TrainConfig(

@@ -1,0 +1,57 @@
+"""Dots become the density map that training aims at.
+
+A dot is spread by a Gaussian that keeps its sum within the window, so that the map's sum is
+`DENSITY_SCALE` times the number of dots.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from clipcount_cli.config import DENSITY_SCALE
+
+_TRUNCATE = 4.0  # sigmas; scipy's default, as the authors' maps have it
+
+
+def density_target(
+    points_px: Tensor, side_px: int, sigma_px: float = 1.0, once: bool = True
+) -> Tensor:
+    """Spread dots (K, 2), as (x, y) in a window's pixels, to a density (side, side), times 60.
+
+    Equals scipy's `gaussian_filter(..., truncate=4, mode="reflect")` of the dotted pixels.
+    once: two dots in one pixel count once, as in the authors' maps.
+    Dots outside the window are left out.
+    """
+    pixels = points_px.long()
+    inside = ((points_px >= 0) & (pixels < side_px)).all(dim=1)
+    pixels = pixels[inside]
+    if once:
+        pixels = torch.unique(pixels, dim=0)
+    spread = _spread(side_px, sigma_px).to(points_px.device)
+    across, down = spread[pixels[:, 0]], spread[pixels[:, 1]]  # each (K, side)
+    return down.T @ across * DENSITY_SCALE
+
+
+def density_targets(
+    points_px: Sequence[Tensor], side_px: int, sigma_px: float = 1.0, once: bool = True
+) -> Tensor:
+    """The target of each window's dots: (P, side, side)."""
+    return torch.stack([density_target(p, side_px, sigma_px, once) for p in points_px])
+
+
+@functools.lru_cache(maxsize=8)
+def _spread(side_px: int, sigma_px: float) -> Tensor:
+    """Row i: what a dot at pixel i becomes in one dimension, mirrored at the borders: sum 1."""
+    radius = int(_TRUNCATE * sigma_px + 0.5)
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (offsets / sigma_px) ** 2)
+    weights = weights / weights.sum()
+    centres = torch.arange(side_px)[:, None]
+    reached = (centres + offsets.long()) % (2 * side_px)  # reflection repeats every two sides
+    reached = torch.where(reached < side_px, reached, 2 * side_px - 1 - reached)
+    rows = torch.zeros(side_px, side_px, dtype=torch.float64)
+    return rows.scatter_add(1, reached, weights.expand(side_px, -1)).float()

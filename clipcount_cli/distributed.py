@@ -1,0 +1,93 @@
+"""The torchrun environment, and nothing else: who am I, how many are we, and what do we share.
+
+Without torchrun everything here is the identity, so that one process runs the same code as many.
+`batch`, `eval` and `train` use it; torch is imported only where processes really meet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int:
+    """This process's number on its machine: which GPU is its own."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def world_size() -> int:
+    """How many processes run."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """True in the one process that writes files and speaks."""
+    return rank() == 0
+
+
+@contextmanager
+def joined(device: torch.device | None = None) -> Iterator[None]:
+    """Meet the other processes for the length of a run: nccl on GPUs, gloo elsewhere."""
+    if world_size() == 1:
+        yield
+        return
+    import torch.distributed as dist
+
+    on_gpu = device is not None and device.type == "cuda"
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait for all processes."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        dist.barrier()
+
+
+def gather(value: Any) -> list[Any]:
+    """Every process's `value`, in the order of their numbers, in every process."""
+    if world_size() == 1:
+        return [value]
+    import torch.distributed as dist
+
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def summed(values: Tensor) -> Tensor:
+    """The sum of `values` over all processes."""
+    if world_size() > 1:
+        import torch.distributed as dist
+
+        dist.all_reduce(values)
+    return values
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Add up the gradients of all processes, in one message."""
+    if world_size() == 1:
+        return
+    import torch
+
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    total = summed(torch.cat([gradient.flatten() for gradient in gradients]))
+    sizes = [gradient.numel() for gradient in gradients]
+    for gradient, part in zip(gradients, torch.split(total, sizes), strict=True):
+        gradient.copy_(part.view_as(gradient))

@@ -1,0 +1,268 @@
+"""Step after step: prefetch, validate, log, save, stop when asked; and go on after any of it.
+
+losses.py -> trainer.py -> [loop.py]. `fit` serves `train`, whose batches come from photographs, and
+scripts/make_tiny.py, whose batches are rendered without end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from clipcount_cli import console, distributed
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.errors import InterruptedRunError, TrainingError
+from clipcount_cli.training.folder import Row, RunFolder
+from clipcount_cli.training.plots import draw_curves
+from clipcount_cli.training.trainer import Batch, Trainer
+
+BATCHES_AHEAD = 2
+
+Batches = Callable[[int], Iterator[Batch]]  # the batches of a step and of all steps after it
+Validate = Callable[[ClipCount], Row]  # must give "val_mae"; runs in every process
+SaveWeights = Callable[[ClipCount, Path], None]
+
+
+@dataclass
+class Progress:
+    """What a run remembers beside the trainer: finished epochs, and the sums of this one."""
+
+    rows: list[Row] = field(default_factory=list)
+    best_mae: float = float("inf")
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    waited: float = 0.0
+    images: int = 0
+
+    def add(self, losses: Mapping[str, float], images: int) -> None:
+        """Take one step's losses."""
+        self.images += images
+        for name, value in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def finish_epoch(self, epoch: int, step: int, rate: float) -> Row:
+        """The epoch's row; the sums begin anew."""
+        row: Row = {"epoch": epoch, "step": step, "learning_rate": rate}
+        row |= {name: total / self.counts[name] for name, total in self.sums.items()}
+        if self.seconds:
+            row["images_per_s"] = self.images / self.seconds
+            row["waiting"] = self.waited / self.seconds
+        row["seconds"] = self.seconds
+        self.sums, self.counts, self.seconds, self.waited, self.images = {}, {}, 0.0, 0.0, 0
+        return row
+
+
+class StopAsked:
+    """Turns SIGINT and SIGTERM into a question the loop asks between steps."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._at_once = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Listen for the signals; a second one has its usual effect."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        usual = {number: signal.signal(number, self._hear) for number in numbers}
+        self._usual = usual
+        try:
+            yield
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Within this block, which changes no state, a signal does not wait."""
+        self._at_once = True
+        if self.asked:
+            raise InterruptedRunError("")
+        try:
+            yield
+        finally:
+            self._at_once = False
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        for each, handler in self._usual.items():
+            signal.signal(each, handler)
+        if self._at_once:
+            raise InterruptedRunError("")
+
+
+def fit(
+    trainer: Trainer,
+    batches: Batches,
+    folder: RunFolder,
+    save_weights: SaveWeights,
+    validate: Validate | None = None,
+    validate_every: int = 1,
+    save_every_s: float = 600.0,
+) -> list[Row]:
+    """Train to the plan's end, going on from `folder`'s checkpoint where there is one.
+
+    Returns a row per epoch. Raises InterruptedRunError when asked to stop, TrainingError when the
+    loss is no longer a number; the checkpoint is saved in both cases.
+    """
+    run = _Run(trainer, folder, save_weights, validate, validate_every, save_every_s)
+    run.resume()
+    stop = StopAsked()
+    try:
+        with stop.listening():
+            run.train(batches, stop)
+    except InterruptedRunError as error:
+        raise InterruptedRunError(
+            f"stopped at epoch {trainer.epoch + 1}, step {trainer.step_number}; all is saved",
+            hint=f"go on with `clipcount train --resume {folder.path}`",
+        ) from error
+    return run.progress.rows
+
+
+@dataclass
+class _Run:
+    trainer: Trainer
+    folder: RunFolder
+    save_weights: SaveWeights
+    validate: Validate | None
+    validate_every: int
+    save_every_s: float
+    progress: Progress = field(default_factory=Progress)
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def resume(self) -> None:
+        if self.folder.checkpoint.exists():
+            state = self.folder.load_state()
+            self.progress = Progress(**state.pop("progress"))
+            self.trainer.load_state(state)
+        if distributed.is_first():
+            self.folder.write_log(self.progress.rows)
+
+    def train(self, batches: Batches, stop: StopAsked) -> None:
+        trainer, plan = self.trainer, self.trainer.plan
+        self._finish_epoch(stop)  # where the run was stopped while it validated
+        ahead = prefetched(batches, trainer, plan.steps)
+        with console.progress("training", plan.steps, "steps") as bar, ahead as prepared:
+            bar.restart(trainer.step_number, plan.steps)
+            while trainer.step_number < plan.steps:
+                stopped, note = self._step(prepared, stop.asked)
+                bar.advance(note=note)
+                if stopped or time.monotonic() - self.saved_at > self.save_every_s:
+                    self._save()
+                if stopped:
+                    raise InterruptedRunError("")
+                self._finish_epoch(stop)
+
+    def _step(self, prepared: Iterator[Batch], stop: bool) -> tuple[bool, str]:
+        started = time.perf_counter()
+        batch = next(prepared)
+        waited = time.perf_counter() - started
+        try:
+            losses, stopped = self.trainer.step(batch, stop)
+        except TrainingError:
+            self._save()
+            raise
+        self.progress.add(losses, len(batch.windows))
+        self.progress.waited += waited
+        self.progress.seconds += time.perf_counter() - started
+        told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        return stopped, f"epoch {self.trainer.epoch + 1}, {told}"
+
+    def _finish_epoch(self, stop: StopAsked) -> None:
+        """Validate, log and save where an epoch has just ended and is not logged yet."""
+        trainer, plan = self.trainer, self.trainer.plan
+        epoch, rest = divmod(trainer.step_number, plan.steps_per_epoch)
+        if rest or epoch == len(self.progress.rows):
+            return
+        due = epoch % self.validate_every == 0 or epoch == plan.epochs
+        measured: Row = {}
+        if due and self.validate is not None:
+            self._save()  # validation may take long, and may be stopped
+            with stop.at_once(), trainer.averaged() as model:
+                measured = self.validate(model)
+        rate = trainer.optimizer.param_groups[0]["lr"]
+        row = self.progress.finish_epoch(epoch, trainer.step_number, rate) | measured
+        self.progress.rows.append(row)
+        better = row.get("val_mae", float("inf")) < self.progress.best_mae
+        if better:
+            self.progress.best_mae = row["val_mae"]
+        self._keep(row, better, due)
+
+    def _keep(self, row: Row, better: bool, due: bool) -> None:
+        """Weights first, then the checkpoint that knows them, then the row that tells of it."""
+        if not distributed.is_first():
+            return
+        # Without a validation there is no better number than "the latest".
+        if better or (self.validate is None and due):
+            with self.trainer.averaged() as model:
+                self.save_weights(model, self.folder.best)
+        if due:
+            self._save()
+        self.folder.append_log(row)
+        if due:
+            draw_curves(self.progress.rows, self.folder.curves)
+
+    def _save(self) -> None:
+        self.saved_at = time.monotonic()
+        if not distributed.is_first():
+            return
+        try:
+            with self.trainer.averaged() as model:
+                self.save_weights(model, self.folder.last)
+            self.folder.save_state({**self.trainer.state(), "progress": vars(self.progress)})
+        except OSError as error:
+            raise TrainingError(
+                f"{self.folder.path} cannot be written: {error.strerror or error}",
+                hint=f"make room, then go on with `clipcount train --resume {self.folder.path}`",
+            ) from error
+
+
+@contextmanager
+def prefetched(batches: Batches, trainer: Trainer, steps: int) -> Iterator[Iterator[Batch]]:
+    """Prepare the batches that follow in a thread of their own, a few ahead."""
+    waiting: queue.Queue[Batch | BaseException] = queue.Queue(BATCHES_AHEAD)
+    closed = threading.Event()
+
+    def put(item: Batch | BaseException) -> None:
+        while not closed.is_set():
+            with contextlib.suppress(queue.Full):
+                waiting.put(item, timeout=0.1)
+                return
+
+    def prepare() -> None:
+        try:
+            made: Any = batches(trainer.step_number)
+            for batch, _ in zip(made, range(trainer.step_number, steps), strict=False):
+                put(batch.to(trainer.device))
+                if closed.is_set():
+                    return
+        except BaseException as error:  # handed to the thread that waits for a batch
+            put(error)
+
+    def take() -> Iterator[Batch]:
+        while True:
+            item = waiting.get()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=prepare, daemon=True, name="prefetch")
+    thread.start()
+    try:
+        yield take()
+    finally:
+        closed.set()
+        thread.join()

@@ -1,0 +1,278 @@
+"""One step of training: a batch becomes losses, gradients, and slightly better weights.
+
+losses.py -> [trainer.py] -> loop.py. Nothing here knows files, epochs' ends or data sets. All that
+changes from step to step is in `Trainer.state`, and chance is seeded anew by each step's number:
+whoever loads a state goes on exactly where it was taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipcount_cli import distributed
+from clipcount_cli.config import TrainConfig
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.errors import TrainingError
+from clipcount_cli.training.losses import (
+    count_loss,
+    density_loss,
+    negative_text_loss,
+    occupied_patches,
+    patch_text_loss,
+)
+
+LOSSES = ("density", "count", "contrast", "negative")
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B windows, and P questions about them: several prompts share a window's encoding."""
+
+    windows: Tensor  # (B, 3, S, S) uint8, or float in 0..1
+    image_of: Tensor  # (P,) int64: the window a question is about
+    prompt_of: Tensor  # (P,) int64: the row of `tokens` it asks for
+    tokens: Tensor  # (T, L) int64: each distinct prompt once
+    target: Tensor  # (P, side, side) density x 60; zero where the prompt names nothing
+    kept: Tensor | None = None  # (B, side, side) bool: pixels the density loss sees; None: all
+    names: tuple[str, ...] = ()  # of the B photographs, for messages
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on `device`."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True)
+            for name, value in tensors.items()
+            if isinstance(value, Tensor)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a training is, in steps."""
+
+    steps_per_epoch: int
+    epochs: int
+
+    @property
+    def steps(self) -> int:
+        return self.steps_per_epoch * self.epochs
+
+
+def learning_rate(config: TrainConfig, plan: Plan, step: int) -> float:
+    """The learning rate of step `step` (from 0): warm-up, then `config.schedule`."""
+    warmup = round(config.warmup_share * plan.steps)
+    rise = min(1.0, (step + 1) / (warmup + 1))
+    if config.schedule == "step":
+        epoch = step // plan.steps_per_epoch
+        return config.learning_rate * rise * config.step_factor ** (epoch // config.step_epochs)
+    done = max(0, step - warmup) / max(1, plan.steps - warmup)
+    return config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def question_losses(
+    model: ClipCount, batch: Batch, config: TrainConfig, contrast_only: bool
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Each loss in use: its value for each question (P,), and the questions it is about (P,)."""
+    windows = batch.windows.float() / 255 if batch.windows.dtype == torch.uint8 else batch.windows
+    features = model.encode_image(windows).select(batch.image_of)
+    text = model.encode_text(batch.tokens)[batch.prompt_of]  # (P, C)
+    everything = torch.ones(len(text), device=text.device)
+    losses: dict[str, tuple[Tensor, Tensor]] = {}
+    if config.contrast != "none" and (contrast_only or config.contrast_weight):
+        occupied = occupied_patches(
+            batch.target, math.isqrt(features.contrast.shape[1]), config.occupied_above
+        )
+        present = occupied.any(dim=1).float()
+        value = patch_text_loss(
+            features.contrast, text, occupied, config.tau, config.normalize_contrast
+        )
+        losses["contrast"] = value, everything if config.contrast_empty else present
+        if config.negative_weight:
+            negative = negative_text_loss(
+                features.contrast.float(), text.float(), occupied, batch.image_of, config.tau
+            )
+            losses["negative"] = negative, present
+    if contrast_only:
+        return losses
+    density = model.decode(features, text, batch.target.shape[-1])
+    kept = None if batch.kept is None else batch.kept[batch.image_of]
+    losses["density"] = density_loss(density, batch.target, kept), everything
+    if config.count_weight:
+        losses["count"] = count_loss(density, batch.target), everything
+    return losses
+
+
+class Trainer:
+    """A network, its optimiser and its averaged weights, one step at a time."""
+
+    def __init__(
+        self,
+        model: ClipCount,
+        config: TrainConfig,
+        plan: Plan,
+        precision: str = "fp32",
+        freeze_norms: bool = False,
+    ) -> None:
+        """freeze_norms: keep the batch norms' statistics, as few photographs need it."""
+        self.model, self.config, self.plan = model, config, plan
+        self.device = model.patch_proj.weight.device
+        self.dtype = _DTYPES[precision]
+        self.freeze_norms = freeze_norms
+        self.step_number = 0
+        self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        betas = (config.beta1, config.beta2)
+        self.optimizer = torch.optim.AdamW(
+            self.trained.values(), config.learning_rate, betas, weight_decay=config.weight_decay
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+        self.average = (
+            {n: p.detach().clone() for n, p in self._changing()} if config.average else {}
+        )
+
+    @property
+    def trained_parameters(self) -> int:
+        """How many numbers training may change."""
+        return sum(p.numel() for p in self.trained.values())
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next step belongs to, from 0."""
+        return self.step_number // self.plan.steps_per_epoch
+
+    def step(self, batch: Batch, stop: bool = False) -> tuple[dict[str, float], bool]:
+        """Learn from one batch: returns its losses, and whether any process was asked to stop.
+
+        Raises TrainingError, the weights unchanged, where a loss or a gradient is not finite.
+        """
+        torch.manual_seed(hash((self.config.seed, self.step_number, distributed.rank())))
+        self._set_modes()
+        rate = learning_rate(self.config, self.plan, self.step_number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            losses = question_losses(
+                self.model, batch, self.config, self.epoch < self.config.contrast_epochs
+            )
+        loss, shares, stopped = self._weighed(losses, stop)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        distributed.sum_gradients(self.trained.values())
+        told = dict(zip(losses, distributed.summed(shares).tolist(), strict=True))
+        self._check(told, batch)
+        told["loss"] = sum(self._weight(name) * value for name, value in told.items())
+        self._apply_gradients(batch)
+        self.step_number += 1
+        return told, stopped
+
+    def _weighed(
+        self, losses: Mapping[str, tuple[Tensor, Tensor]], stop: bool
+    ) -> tuple[Tensor, Tensor, bool]:
+        """This process's share of the loss, of each of its parts, and whether to stop.
+
+        A part is averaged over the questions of all processes that it is about.
+        """
+        about = torch.stack([mask.sum() for _, mask in losses.values()])
+        flag = torch.tensor([float(stop)], device=self.device)
+        totals = distributed.summed(torch.cat([about, flag]))
+        sums = torch.stack([(value.float() * mask).sum() for value, mask in losses.values()])
+        shares = sums / totals[:-1].clamp(min=1)
+        weights = torch.tensor([self._weight(name) for name in losses], device=self.device)
+        return (shares * weights).sum(), shares.detach(), bool(totals[-1] > 0)
+
+    def _weight(self, name: str) -> float:
+        config = self.config
+        if name == "contrast" and self.epoch < config.contrast_epochs:
+            return 1.0
+        # The authors' mask multiplies a loss that is already averaged, so it only scales it.
+        scale = config.mask_share if name == "density" and config.mask == "loss" else 1.0
+        return scale * float(getattr(config, f"{name}_weight"))
+
+    def _check(self, losses: Mapping[str, float], batch: Batch) -> None:
+        broken = [name for name, value in losses.items() if not math.isfinite(value)]
+        if broken:
+            raise self._not_finite(f"the {' and the '.join(broken)} loss", batch)
+
+    def _not_finite(self, what: str, batch: Batch) -> TrainingError:
+        within = self.step_number % self.plan.steps_per_epoch
+        return TrainingError(
+            f"{what} is not a finite number at epoch {self.epoch + 1}, batch {within + 1} of "
+            f"{self.plan.steps_per_epoch}: {', '.join(batch.names) or 'unnamed photographs'}",
+            hint="the weights before this batch are saved; lower --learning-rate, or train in "
+            "--precision fp32, and start from them with --init RUN/last.safetensors",
+        )
+
+    def _apply_gradients(self, batch: Batch) -> None:
+        self.scaler.unscale_(self.optimizer)
+        limit = self.config.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
+        # fp16 overflows now and then: the scaler leaves such a step out and scales less.
+        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
+            raise self._not_finite("the gradient", batch)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average:
+            # A young average forgets faster, or it would remember the first weights for long.
+            decay = min(self.config.average, (1 + self.step_number) / (10 + self.step_number))
+            with torch.no_grad():
+                for name, value in self._changing():
+                    self.average[name].lerp_(value, 1 - decay)
+
+    def _set_modes(self) -> None:
+        self.model.train()
+        if self.freeze_norms or self.config.tuning != "full":
+            for module in self.model.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _changing(self) -> Iterator[tuple[str, Tensor]]:
+        """The trained parameters, and the batch norms' statistics."""
+        yield from self.trained.items()
+        yield from ((n, b) for n, b in self.model.named_buffers() if b.is_floating_point())
+
+    @contextmanager
+    def averaged(self) -> Iterator[ClipCount]:
+        """The network in evaluation mode, with the averaged weights where they are kept."""
+        self.model.eval()
+        own = {name: value.detach().clone() for name, value in self._changing()}
+        self._put(self.average)
+        try:
+            yield self.model
+        finally:
+            self._put(own)
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in self._changing():
+                if name in values:
+                    value.copy_(values[name])
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, beside the weights that are not trained."""
+        return {
+            "step": self.step_number,
+            "trained": {n: p.detach() for n, p in self.trained.items()},
+            "buffers": dict(self.model.named_buffers()),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": self.average,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.step_number = state["step"]
+        self._put(state["trained"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        for name, value in self.average.items():
+            value.copy_(state["average"][name])
