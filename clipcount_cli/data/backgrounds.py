@@ -1,0 +1,238 @@
+"""Procedural grounds for rendered scenes: cloth, wood, soil, paper, concrete, asphalt, clutter.
+
+A kind and a number give one ground, always the same; scenes.py crops and re-lights them.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import zlib
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from clipcount_cli.data.brush import Floats, Pixels, smooth_noise
+
+GROUND_SIDE_PX = 320
+GROUNDS_A_KIND = 20
+
+
+def _tone(rng: np.random.Generator, vivid: float = 0.25) -> Floats:
+    """A colour that grounds have: mostly greyish or brownish, light or dark, seldom vivid."""
+    hue = rng.normal(0.09, 0.05) if rng.random() < 0.5 else rng.random()
+    saturation = rng.uniform(0.4, 0.9) if rng.random() < vivid else rng.uniform(0, 0.25)
+    value = rng.choice([rng.uniform(0.08, 0.3), rng.uniform(0.3, 0.7), rng.uniform(0.75, 1.0)])
+    return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32)
+
+
+def _noise(rng: np.random.Generator, cells: int) -> Floats:
+    return smooth_noise(rng, GROUND_SIDE_PX, cells)
+
+
+def _cloudy(rng: np.random.Generator, first: int = 2, octaves: int = 5) -> Floats:
+    """Noise of several scales, about -1..1."""
+    total = np.zeros((GROUND_SIDE_PX, GROUND_SIDE_PX), np.float32)
+    for octave in range(octaves):
+        total += _noise(rng, first * 2**octave) * 0.6**octave
+    return total / 1.6
+
+
+def _grain(rng: np.random.Generator) -> Floats:
+    return rng.standard_normal((GROUND_SIDE_PX, GROUND_SIDE_PX), dtype=np.float32)
+
+
+def _axes(rng: np.random.Generator, turned: bool = True) -> tuple[Floats, Floats]:
+    """Coordinates 0..1 across and along, turned by a random angle."""
+    steps = np.linspace(0, 1, GROUND_SIDE_PX, dtype=np.float32)
+    angle = np.float32(rng.uniform(0, np.pi) if turned else rng.choice([0, np.pi / 2]))
+    across, down = steps[None, :], steps[:, None]
+    return (
+        across * np.cos(angle) + down * np.sin(angle),
+        down * np.cos(angle) - across * np.sin(angle),
+    )
+
+
+def _tinted(tone: Floats, light: Floats) -> Floats:
+    return tone * (1 + light)[..., None]
+
+
+def _plain(rng: np.random.Generator) -> Floats:
+    across, along = _axes(rng)
+    slope = rng.uniform(0, 0.5) * (across - 0.5) + rng.uniform(0, 0.1) * _cloudy(rng, 1, 3)
+    return _tinted(_tone(rng), slope + 0.004 * _grain(rng) + 0 * along)
+
+
+def _white(rng: np.random.Generator) -> Floats:
+    tone = np.float32(rng.uniform(0.85, 1.0)) * np.array(
+        [1, rng.uniform(0.97, 1), 0.97], np.float32
+    )
+    return _tinted(tone, 0.06 * _noise(rng, 2) + 0.01 * _grain(rng))
+
+
+def _dark(rng: np.random.Generator) -> Floats:
+    tone = np.float32(rng.uniform(0.05, 0.25)) * np.array(
+        [1, 1.0, rng.uniform(0.95, 1.2)], np.float32
+    )
+    return _tinted(tone, 0.3 * _cloudy(rng, 3) + rng.uniform(0, 0.25) * _grain(rng))
+
+
+def _cloth(rng: np.random.Generator) -> Floats:
+    across, along = _axes(rng)
+    threads = rng.uniform(50, 130) * 2 * np.pi
+    weave = np.sin(across * threads + _noise(rng, 4)) + np.sin(along * threads + _noise(rng, 4))
+    folds = _noise(rng, int(rng.integers(2, 5))) * rng.uniform(0, 0.35)
+    tone = _tone(rng, 0.5)
+    ground = _tinted(tone, 0.08 * weave + folds + 0.04 * _grain(rng))
+    if rng.random() < 0.4:  # stripes or checks
+        period = rng.uniform(3, 14) * 2 * np.pi
+        bands = np.clip(np.sin(across * period) * 6, 0, 1)
+        if rng.random() < 0.5:
+            bands = (bands + np.clip(np.sin(along * period) * 6, 0, 1)) / 2
+        ground = ground + (_tone(rng, 0.5) - tone) * (bands * rng.uniform(0.3, 1))[..., None]
+    return ground
+
+
+def _wood(rng: np.random.Generator) -> Floats:
+    across, along = _axes(rng, turned=bool(rng.random() < 0.4))
+    planks = rng.uniform(2, 8)
+    plank = np.floor(across * planks + 10)
+    shade = np.sin(plank * 12.9) * 0.15
+    veins = across * rng.uniform(60, 140) + 4 * _noise(rng, 3) + np.sin(along * 3 + plank * 5) * 2
+    streaks = np.asarray(
+        Image.fromarray(_grain(rng)).resize((GROUND_SIDE_PX, 8)).resize((GROUND_SIDE_PX,) * 2)
+    )
+    gap = np.clip(1 - np.abs((across * planks) % 1 - 0.5) * 2 * 30 + 28, 0, 1)
+    tone = np.array([0.62, 0.42, 0.25], np.float32) * np.float32(rng.uniform(0.4, 1.45))
+    tone = tone + np.float32(rng.uniform(0, 0.4)) * (tone.mean() - tone)
+    light = shade + 0.1 * np.sin(veins) + 0.03 * streaks + 0.08 * _cloudy(rng)
+    return _tinted(tone, light) * (0.4 + 0.6 * gap)[..., None]
+
+
+def _soil(rng: np.random.Generator) -> Floats:
+    tone = np.array([0.4, 0.3, 0.2], np.float32) * np.float32(rng.uniform(0.5, 1.8))
+    lumps = 0.35 * _cloudy(rng, 6) + 0.25 * _noise(rng, 60) + 0.12 * _grain(rng)
+    return _tinted(tone, lumps)
+
+
+def _gravel(rng: np.random.Generator) -> Floats:
+    from scipy.spatial import cKDTree
+
+    cells = int(rng.integers(300, 2500))
+    spots = rng.random((cells, 2)).astype(np.float32)
+    steps = np.linspace(0, 1, GROUND_SIDE_PX, dtype=np.float32)
+    grid = np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
+    distance, nearest = cKDTree(spots).query(grid, k=2)
+    shape = (GROUND_SIDE_PX, GROUND_SIDE_PX)
+    shade = (rng.random(cells).astype(np.float32) - 0.5)[nearest[:, 0]].reshape(shape)
+    seam = np.clip((distance[:, 1] - distance[:, 0]) * cells**0.5 * 2.5, 0, 1).reshape(shape)
+    light = 0.5 * shade + 0.6 * (seam.astype(np.float32) - 0.8) + 0.08 * _grain(rng)
+    return _tinted(_tone(rng, 0.05) * 0.8 + 0.1, light)
+
+
+def _concrete(rng: np.random.Generator) -> Floats:
+    tone = np.float32(rng.uniform(0.3, 0.8)) * np.array(
+        [1, 0.99, rng.uniform(0.92, 1.02)], np.float32
+    )
+    light = rng.uniform(0.08, 0.25) * _cloudy(rng, 3) + rng.uniform(0.02, 0.1) * _grain(rng)
+    return _tinted(tone, light)
+
+
+def _street(rng: np.random.Generator) -> Floats:
+    ground = _concrete(rng) * np.float32(rng.uniform(0.5, 1.0))
+    across, along = _axes(rng, turned=bool(rng.random() < 0.5))
+    lines = np.clip(1 - np.abs((across * rng.uniform(3, 9)) % 1 - 0.5) * rng.uniform(60, 90), 0, 1)
+    rows = (along * rng.uniform(1, 3)) % 1 < rng.uniform(0.3, 1)
+    return ground + (np.float32(0.8) - ground) * (lines * rows * rng.uniform(0, 0.9))[..., None]
+
+
+def _grass(rng: np.random.Generator) -> Floats:
+    tone = np.array([rng.uniform(0.2, 0.45), rng.uniform(0.4, 0.6), 0.15], np.float32)
+    blades = 0.3 * _noise(rng, 100) + 0.25 * _grain(rng) + 0.25 * _cloudy(rng, 5)
+    return _tinted(tone, blades)
+
+
+def _water(rng: np.random.Generator) -> Floats:
+    tone = np.array(
+        [rng.uniform(0.05, 0.35), rng.uniform(0.3, 0.65), rng.uniform(0.5, 0.8)], np.float32
+    )
+    waves = np.sin(_cloudy(rng, 4, 4) * rng.uniform(4, 12))
+    return _tinted(tone, 0.12 * waves + 0.15 * _noise(rng, 3))
+
+
+def _clutter(rng: np.random.Generator) -> Floats:
+    """A room out of focus: soft patches of several colours."""
+    ground = np.broadcast_to(_tone(rng), (GROUND_SIDE_PX, GROUND_SIDE_PX, 3)).astype(np.float32)
+    for _ in range(int(rng.integers(6, 30))):
+        mask = _patch(rng)
+        ground = ground + (_tone(rng, 0.4) - ground) * mask[..., None]
+    picture = Image.fromarray((np.clip(ground, 0, 1) * 255).astype(np.uint8))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 12)))
+    return np.asarray(picture, np.float32) / 255 + 0.01 * _grain(rng)[..., None]
+
+
+def _patch(rng: np.random.Generator) -> Floats:
+    """A filled ellipse or box somewhere, 0 or 1."""
+    across, along = _axes(rng)
+    centre = rng.integers(0, GROUND_SIDE_PX, 2)
+    x = (across - across[centre[0], centre[1]]) / rng.uniform(0.03, 0.3)
+    y = (along - along[centre[0], centre[1]]) / rng.uniform(0.03, 0.3)
+    box = rng.random() < 0.5
+    inside = np.maximum(np.abs(x), np.abs(y)) < 1 if box else np.hypot(x, y) < 1
+    return inside.astype(np.float32)
+
+
+def _tissue(rng: np.random.Generator) -> Floats:
+    """What lies behind cells under the microscope: pale, faintly stained."""
+    stain = np.array(
+        [rng.uniform(0.8, 0.95), rng.uniform(0.6, 0.9), rng.uniform(0.8, 0.95)], np.float32
+    )
+    pale = np.full(3, rng.uniform(0.9, 0.98), np.float32)
+    cover = np.clip(0.4 + rng.uniform(0, 1.2) * _cloudy(rng, 3), 0, 1) * rng.uniform(0.1, 1)
+    ground = pale + (stain - pale) * cover[..., None]
+    return ground * (1 + rng.uniform(0, 0.08) * _noise(rng, 40) + 0.01 * _grain(rng))[..., None]
+
+
+KINDS: dict[str, Callable[[np.random.Generator], Floats]] = {
+    "plain": _plain,
+    "white": _white,
+    "dark": _dark,
+    "cloth": _cloth,
+    "wood": _wood,
+    "soil": _soil,
+    "gravel": _gravel,
+    "concrete": _concrete,
+    "street": _street,
+    "grass": _grass,
+    "water": _water,
+    "clutter": _clutter,
+    "tissue": _tissue,
+}
+SUITED = {  # the kinds for each `Noun.ground`, the common ones named more than once
+    "any": "plain plain white white dark cloth cloth wood wood concrete soil gravel clutter",
+    "microscope": "tissue tissue tissue white",
+    "street": "street street concrete concrete grass",
+    "dark": "dark dark wood cloth clutter",
+    "ground": "soil gravel concrete grass dark wood plain clutter",
+}
+
+
+@cache
+def ground(kind: str, number: int, part: str = "train") -> Pixels:
+    """Paint ground `number` of a kind; (320, 320, 3) uint8."""
+    rng = np.random.Generator(np.random.PCG64([zlib.crc32(f"{kind}/{part}".encode()), number]))
+    return (np.clip(KINDS[kind](rng), 0, 1) * 255).astype(np.uint8)
+
+
+def pick_ground(suited: str, side_px: int, rng: np.random.Generator, part: str) -> Floats:
+    """Choose a ground for things of `Noun.ground`; a random crop, (side, side, 3) in 0..255."""
+    kind = str(rng.choice(SUITED[suited].split()))
+    whole = Image.fromarray(ground(kind, int(rng.integers(GROUNDS_A_KIND)), part))
+    crop_px = int(GROUND_SIDE_PX * rng.uniform(0.45, 1.0))
+    left, top = rng.integers(0, GROUND_SIDE_PX - crop_px + 1, 2)
+    box = (int(left), int(top), int(left) + crop_px, int(top) + crop_px)
+    crop = whole.resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+    if rng.random() < 0.5:
+        crop = crop.transpose(Image.Transpose.TRANSPOSE)
+    return np.asarray(crop, np.float32)

@@ -1,0 +1,100 @@
+"""The words of rendered scenes: which nouns there are, their colours, kinds and look-alikes.
+
+Imported by drawings.py (what can be drawn), catalogue.py (cut-outs) and scenes.py (prompts).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ANY = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown")
+BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+
+
+@dataclass(frozen=True)
+class Noun:
+    """What a scene may call a thing, and how it lies in the scene."""
+
+    plural: str
+    singular: str
+    colours: tuple[str, ...] = ()  # empty: its colour is its own and is never named
+    kinds: tuple[str, ...] = ()  # hypernyms, asked for as the union of everything of that kind
+    synonyms: tuple[str, ...] = ()
+    akin: str = ""  # nouns of one group look alike: never asked for as absent beside each other
+    ground: str = "any"  # the background it belongs on: any, microscope, street, dark, ground
+    upright: bool = False  # seen from the side: never upside down
+    round: bool = False  # any turn of it looks the same: never lies in one direction
+    weight: float = 1.0  # how often it is chosen
+
+
+def _nouns(*rows: Noun) -> dict[str, Noun]:
+    return {row.plural: row for row in rows}
+
+
+NOUNS = _nouns(
+    Noun("coins", "coin", (), ("money",), ("metal coins",), "disc", round=True, weight=2.2),
+    Noun("pills", "pill", ANY, ("medicine",), ("tablets",), "sweet", weight=1.6),
+    Noun("candies", "candy", ANY, ("sweets",), (), "sweet", weight=1.8),
+    Noun("beads", "bead", ANY, (), (), "sphere", weight=1.2),
+    Noun("pearls", "pearl", ("white", "pink", "black"), (), (), "sphere", round=True, weight=0.6),
+    Noun("marbles", "marble", BRIGHT, ("toys",), ("glass marbles",), "sphere", round=True),
+    Noun("balls", "ball", ANY, ("toys",), (), "sphere", round=True, weight=1.2),
+    Noun("buttons", "button", ANY, (), (), "disc", weight=1.2),
+    Noun("bottle caps", "bottle cap", BRIGHT, (), ("caps",), "disc", weight=1.2),
+    Noun("nuts", "nut", (), ("hardware",), ("hex nuts",), "nut", weight=0.7),
+    Noun("screws", "screw", (), ("hardware",), (), "nail", weight=0.9),
+    Noun("nails", "nail", (), ("hardware",), (), "nail", weight=0.6),
+    Noun("matches", "match", ("red", "brown", "green", "blue"), (), ("matchsticks",), weight=0.7),
+    Noun("stars", "star", ANY, (), (), "star", weight=0.8),
+    Noun("dice", "die", BRIGHT, ("toys",), (), "dice"),
+    Noun("bricks", "brick", (), (), (), "brick", "ground", weight=0.7),
+    Noun("cars", "car", ANY, ("vehicles",), (), "car", "street", weight=1.8),
+    Noun("candles", "candle", (), (), ("tealights",), "candle", "dark", upright=True),
+    Noun("rings", "ring", (), ("jewellery",), (), "ring", weight=0.6),
+    Noun("paper clips", "paper clip", (), (), (), "clip", weight=0.6),
+    Noun("dots", "dot", ANY, ("circles",), (), "disc", round=True, weight=0.5),
+    Noun("apples", "apple", ("red", "green", "yellow"), ("fruit",), (), "apple", weight=1.4),
+    Noun("oranges", "orange", (), ("fruit",), (), "citrus", round=True, weight=1.5),
+    Noun("lemons", "lemon", (), ("fruit",), (), "citrus"),
+    Noun("tomatoes", "tomato", ("red", "green", "yellow"), ("vegetables",), (), "apple"),
+    Noun("cherries", "cherry", (), ("fruit",), (), "berry", upright=True),
+    Noun("strawberries", "strawberry", (), ("fruit", "berries"), (), "berry", weight=1.4),
+    Noun("blueberries", "blueberry", (), ("fruit", "berries"), (), "berry", weight=1.3),
+    Noun("grapes", "grape", ("green", "purple", "black"), ("fruit",), (), "sphere", weight=0.9),
+    Noun("peas", "pea", (), ("vegetables",), ("green peas",), "pea", round=True, weight=1.4),
+    Noun("beans", "bean", ("white", "black", "brown", "red", "green"), ("vegetables",), (), "pea"),
+    Noun("eggs", "egg", ("white", "brown"), ("food",), (), "egg", weight=1.2),
+    Noun("potatoes", "potato", (), ("vegetables",), (), "lump", "ground", weight=0.9),
+    Noun("cookies", "cookie", (), ("food",), ("biscuits",), "cookie", weight=0.9),
+    Noun("stones", "stone", (), (), ("pebbles",), "lump", "ground", weight=1.2),
+    Noun("logs", "log", (), ("wood",), (), "log", "ground", round=True, weight=1.4),
+    Noun("cells", "cell", ("purple", "pink", "red", "blue"), (), (), "cell", "microscope"),
+    Noun("cell nuclei", "cell nucleus", (), (), ("nuclei",), "cell", "microscope", weight=0.8),
+    Noun("leaves", "leaf", ("green", "yellow", "red", "brown", "orange"), ("plants",), (), "leaf"),
+    Noun("flowers", "flower", BRIGHT, ("plants",), (), "flower"),
+)
+
+EDIBLE = ("fruit", "vegetables", "sweets", "berries", "food")  # all of these are also "food"
+
+_STRANGE_WORDS = """chairs tables books bottles glasses people dogs cats horses elephants trees houses windows
+    doors lamps phones keyboards shoes hats gloves socks shirts umbrellas bags boxes cups plates
+    bowls forks spoons knives pens pencils scissors hammers guitars pianos drums clocks watches
+    televisions boats ships trains buses bicycles motorcycles planes rockets bridges towers tents
+    flags kites balloons dolls robots penguins ducks sheep cows pigs goats lions tigers bears
+    monkeys snakes frogs turtles spiders bees ants butterflies mushrooms carrots onions peppers
+    cucumbers bananas pineapples watermelons sandwiches pizzas burgers sausages donuts cakes
+    croissants pretzels toothbrushes towels pillows chopsticks carpets curtains mirrors paintings
+    letters stamps tickets cards seashells feathers bones skulls crosses arrows wheels tyres
+    barrels crates bins ladders fences benches swings pots pans kettles straws corks needles
+    batteries bulbs cameras plugs cables switches roses tulips cacti clouds mountains windmills
+    soldiers children players swimmers crabs shrimps lobsters snails"""
+# Everyday words that no scene shows: always absent, so that unknown words are answered with little.
+STRANGERS = tuple(_STRANGE_WORDS.split())
+
+
+def vocabulary_of(nouns: dict[str, Noun]) -> list[str]:
+    """List every prompt-forming word and phrase of `nouns`, sorted, for a narrow token table."""
+    phrases: set[str] = {"objects", "object", "things", "food", *ANY, *STRANGERS}
+    for noun in nouns.values():
+        phrases.update((noun.plural, noun.singular, *noun.kinds, *noun.synonyms))
+    return sorted(phrases)
