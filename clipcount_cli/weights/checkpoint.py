@@ -1,0 +1,348 @@
+"""One safetensors file <-> the network and its configuration.
+
+Weights files, step 3: registry.py -> cache.py -> [checkpoint.py]. A file carries all it needs: the
+tensors in the precision they came in, and in its header the configuration and where they are from.
+Reading the header needs no torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from clipcount_cli.config import ModelConfig, model_config_from_json, to_json
+from clipcount_cli.errors import WeightsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from clipcount_cli.counting.model import ClipCount
+
+FORMAT_VERSION = "1"
+Holds = Literal["model", "clip"]
+Shapes = Mapping[str, Sequence[int]]
+
+_HEADER_LIMIT_BYTES = 100_000_000  # the safetensors format's own
+_FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
+_NAMES_SHOWN = 3
+_BLOCK_BYTES = 1 << 20
+# Tensors that change precision are read in groups of this size, and the file is closed in between:
+# the pages of a mapped file count as memory for as long as it is open.
+_GROUP_BYTES = 32_000_000
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a weights file says of itself."""
+
+    config: ModelConfig
+    origin: Mapping[str, Any] = field(default_factory=dict)  # name, licence, sources with sha256
+    holds: Holds = "model"  # "clip": the backbone alone, its keys all begin with "clip."
+
+
+@dataclass(frozen=True)
+class Header:
+    """The table of contents of a safetensors file."""
+
+    metadata: Mapping[str, str]
+    dtypes: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    sizes_bytes: Mapping[str, int]
+
+
+def read_header(path: Path) -> Header:
+    """Read a safetensors file's table of contents; raises WeightsError if it is not a whole one."""
+    try:
+        with path.open("rb") as file:
+            length_bytes = file.read(8)
+            (length,) = struct.unpack("<Q", length_bytes)
+            if length > _HEADER_LIMIT_BYTES:
+                raise ValueError("no header")
+            contents = json.loads(file.read(length))
+        metadata = contents.pop("__metadata__", {})
+        spans = {name: row["data_offsets"] for name, row in contents.items()}
+        header = Header(
+            metadata,
+            {name: row["dtype"] for name, row in contents.items()},
+            {name: tuple(row["shape"]) for name, row in contents.items()},
+            {name: end - start for name, (start, end) in spans.items()},
+        )
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} is not a safetensors file, or its beginning is damaged"
+        ) from error
+    expected = 8 + length + max((end for _, end in spans.values()), default=0)
+    if (actual := path.stat().st_size) != expected:
+        raise WeightsError(f"{path} is damaged: it has {actual} bytes, its header says {expected}")
+    return header
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read what a weights file says of itself, without torch; raises WeightsError."""
+    return _metadata_from(read_header(path), path)
+
+
+def _metadata_from(header: Header, path: Path) -> Metadata:
+    said = header.metadata
+    if "clipcount_config" not in said:
+        raise WeightsError(
+            f"{path} is not a clipcount weights file: its header holds no configuration",
+            hint="install it with `clipcount download-weights --checkpoint FILE --clip FILE`",
+        )
+    if said.get("clipcount_format") != FORMAT_VERSION:
+        raise WeightsError(
+            f"{path} is of format {said.get('clipcount_format')}, this version reads "
+            f"{FORMAT_VERSION}",
+            hint="install a newer clipcount-cli",
+        )
+    try:
+        config = model_config_from_json(json.loads(said["clipcount_config"]))
+        origin = json.loads(said.get("clipcount_origin", "{}"))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} is damaged: its configuration cannot be read") from error
+    return Metadata(config, origin, "clip" if said.get("clipcount_holds") == "clip" else "model")
+
+
+def load(
+    path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[ClipCount, Metadata]:
+    """Build the network of a weights file, ready to count.
+
+    dtype: working precision; None keeps each tensor's own. A tensor that has it already stays
+    mapped from the file. Raises WeightsError naming what is missing, unexpected, misshapen or
+    not finite.
+    """
+    state, metadata = load_state(path, device, dtype)
+    if metadata.holds != "model":
+        raise WeightsError(f"{path} holds CLIP alone, which cannot count")
+    model = empty_model(metadata.config)
+    model.load_state_dict(state, assign=True)
+    return model.eval(), metadata
+
+
+def load_state(
+    path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> tuple[dict[str, Tensor], Metadata]:
+    """Read the checked tensors of a weights file; for one that holds CLIP, "clip." keys alone."""
+    header = read_header(path)
+    metadata = _metadata_from(header, path)
+    require_shapes(expected_shapes(metadata.config, metadata.holds), header.shapes, path)
+    _require_floats(header, path)
+    state: dict[str, Tensor] = {}
+    for names in _groups(header):
+        state.update(_read_tensors(path, names, device, dtype))
+    require_finite(state, path)
+    return state, metadata
+
+
+def empty_model(config: ModelConfig) -> ClipCount:
+    """Build the network without memory for its parameters; `load_state_dict(assign=True)` it."""
+    import torch
+
+    from clipcount_cli.counting.model import ClipCount
+
+    with torch.device("meta"):
+        model = ClipCount(config)
+    model.clip.attn_mask = None  # not in any file, and never read: the network masks by itself
+    return model
+
+
+def expected_shapes(config: ModelConfig, holds: Holds = "model") -> dict[str, tuple[int, ...]]:
+    """Every tensor that weights of this configuration have, with its shape."""
+    state = empty_model(config).state_dict()
+    prefix = "clip." if holds == "clip" else ""
+    return {name: tuple(t.shape) for name, t in state.items() if name.startswith(prefix)}
+
+
+def save(
+    weights: nn.Module | Mapping[str, Tensor],
+    config: ModelConfig,
+    path: Path,
+    origin: Mapping[str, Any],
+    holds: Holds = "model",
+) -> None:
+    """Write a weights file, whole or not at all; every tensor keeps its precision.
+
+    origin: plain JSON data: name, licence, sources, what made it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    state = weights if isinstance(weights, Mapping) else weights.state_dict()
+    metadata = {
+        "format": "pt",
+        "clipcount_format": FORMAT_VERSION,
+        "clipcount_holds": holds,
+        "clipcount_config": json.dumps(to_json(config)),
+        "clipcount_origin": json.dumps(dict(origin)),
+    }
+    with replacing(path) as unfinished:
+        try:
+            save_file(_unshared(state), unfinished, metadata)
+        except SafetensorError as error:  # it reports the disk's errors as its own
+            full = "os error 28" in str(error) or "os error 112" in str(error)
+            raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary place to write, and move the file to `path` when it is whole."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise WeightsError(
+            f"{path} could not be written: {reason}",
+            hint="free some space, or choose another folder",
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def digest(path: Path) -> str:
+    """sha256 of a file; taken from its record where it has not been touched since installing."""
+    record = read_record(path)
+    return record.sha256 if record and record.describes(path) else compute_digest(path)
+
+
+def compute_digest(path: Path) -> str:
+    """sha256 of a file, read in full; raises WeightsError if it cannot be read."""
+    computed = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                computed.update(block)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    return computed.hexdigest()
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was known of a weights file when it was installed, in a JSON file beside it."""
+
+    sha256: str
+    size_bytes: int
+    modified_ns: int
+
+    def describes(self, path: Path) -> bool:
+        """Tell, without reading the file, whether it is the same as when it was installed."""
+        now = path.stat()
+        return (now.st_size, now.st_mtime_ns) == (self.size_bytes, self.modified_ns)
+
+
+def read_record(path: Path) -> Record | None:
+    """The record beside a weights file, if there is one."""
+    try:
+        return Record(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def write_record(path: Path) -> None:
+    """Record the digest of a weights file just installed."""
+    now = path.stat()
+    record = Record(compute_digest(path), now.st_size, now.st_mtime_ns)
+    path.with_suffix(".json").write_text(json.dumps(record.__dict__), encoding="utf-8")
+
+
+def require_shapes(expected: Shapes, actual: Shapes, where: Path) -> None:
+    """Raise WeightsError naming the tensors that are missing, unexpected or misshapen."""
+    missing = [name for name in expected if name not in actual]
+    unexpected = [name for name in actual if name not in expected]
+    misshapen = [
+        f"{name} (is {_shown(actual[name])}, should be {_shown(shape)})"
+        for name, shape in expected.items()
+        if name in actual and tuple(actual[name]) != tuple(shape)
+    ]
+    found = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    if faults := [f"{fault}: {_listed(names)}" for fault, names in found.items() if names]:
+        raise WeightsError(f"{where} does not hold the expected tensors; {'; '.join(faults)}")
+
+
+def require_finite(state: Mapping[str, Tensor], where: Path) -> None:
+    """Raise WeightsError naming the tensors that hold NaN or infinity."""
+    if broken := [name for name, tensor in state.items() if not _finite(tensor)]:
+        raise WeightsError(f"{where} holds NaN or infinity in {_listed(broken)}")
+
+
+def _require_floats(header: Header, where: Path) -> None:
+    counters = "num_batches_tracked"  # a BatchNorm's, the only whole number in a network
+    wrong = [
+        f"{name} ({dtype})"
+        for name, dtype in header.dtypes.items()
+        if dtype not in _FLOATS and not name.endswith(counters)
+    ]
+    if wrong:
+        raise WeightsError(f"{where} holds no floating-point numbers in {_listed(wrong)}")
+
+
+def _finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = tensor.aminmax()  # both carry a NaN on, and it needs no copy of the tensor
+    return math.isfinite(float(low)) and math.isfinite(float(high))
+
+
+def _groups(header: Header) -> Iterator[list[str]]:
+    group: list[str] = []
+    group_bytes = 0
+    for name, size in header.sizes_bytes.items():
+        if group and group_bytes + size > _GROUP_BYTES:
+            yield group
+            group, group_bytes = [], 0
+        group.append(name)
+        group_bytes += size
+    yield group
+
+
+def _read_tensors(
+    path: Path, names: Sequence[str], device: torch.device | str, dtype: torch.dtype | None
+) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            mapped = {name: file.get_tensor(name) for name in names}
+    except SafetensorError as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    return {
+        name: tensor.to(device, dtype if tensor.is_floating_point() else None)
+        for name, tensor in mapped.items()
+    }
+
+
+def _unshared(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors wants them: on the CPU, contiguous, none sharing memory."""
+    plain: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in state.items():
+        own = tensor.detach().cpu().contiguous()
+        if own.untyped_storage().data_ptr() in seen:
+            own = own.clone()
+        seen.add(own.untyped_storage().data_ptr())
+        plain[name] = own
+    return plain
+
+
+def _shown(shape: Sequence[int]) -> str:
+    return " x ".join(str(side) for side in shape) or "a single number"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _NAMES_SHOWN
+    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

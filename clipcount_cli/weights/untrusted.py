@@ -1,0 +1,219 @@
+"""Other people's weights files -> plain tensors and settings, without running what is in them.
+
+A PyTorch file is a pickle, and a pickle is a program. Here it may name tensors, containers, numbers
+and `argparse.Namespace`, and nothing else; a file that names more is refused before any of it runs.
+A TorchScript archive also holds code: it is left where it is, only the tensors are read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipcount_cli.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_NUMBERS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+_REFUSED_GLOBAL = re.compile(r"(?:GLOBAL|global|function|module) ([\w.<> ]+?)(?: was| whose|$)")
+_STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a PyTorch checkpoint: a state dict, or PyTorch Lightning's dict around one.
+
+    Raises WeightsError if the file is unreadable, or names anything that is not plain data.
+    """
+    import torch
+
+    _require_file(path)
+    try:
+        with torch.serialization.safe_globals(_inert_globals()):
+            contents = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+            )
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, str(error)) from error
+    except Exception as error:  # a damaged archive fails in as many ways as torch has readers
+        raise WeightsError(
+            f"{path} is not a PyTorch checkpoint, or is damaged or cut off",
+            hint="download it again",
+        ) from error
+    if not isinstance(contents, Mapping):
+        raise WeightsError(f"{path} holds a {type(contents).__name__}, not a checkpoint")
+    return dict(contents)
+
+
+def settings_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The hyper-parameters a Lightning checkpoint was trained with, as plain Python values."""
+    said = checkpoint.get("hyper_parameters")
+    if isinstance(said, argparse.Namespace):
+        said = vars(said)
+    if not isinstance(said, Mapping):
+        raise WeightsError(
+            f"{path} has no hyper_parameters, so its number of attention heads is unknown",
+            hint="use the checkpoint as the authors' training code wrote it",
+        )
+    return {str(k): v.item() if hasattr(v, "item") else v for k, v in said.items()}
+
+
+def is_torchscript(path: Path) -> bool:
+    """Tell whether a file is a TorchScript archive: a zip with code in it."""
+    if not path.is_file() or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
+    """Read the parameters of a TorchScript archive under their dotted names; its code never runs.
+
+    Raises WeightsError if the archive is damaged, or its data names anything but modules and
+    tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (data_name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", n))
+            root = data_name.removesuffix("data.pkl")
+            with archive.open(data_name) as data:
+                module = _TensorsOnly(io.BytesIO(data.read()), archive, root).load()
+        if not isinstance(module, _Module):
+            raise ValueError("no module in it")
+        return module.tensors()
+    except pickle.UnpicklingError as error:
+        raise _refusal(path, str(error)) from error
+    except Exception as error:  # whatever a damaged pickle makes of itself
+        raise WeightsError(f"{path} is not a TorchScript archive, or is damaged") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read every tensor of a safetensors file; raises WeightsError if it is damaged."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+
+
+class _Module:
+    """A TorchScript module without its methods: what it was told to hold."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Any] = {}
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, dict):
+            raise ValueError("a module that is not a table")
+        self.held = state
+
+    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
+        import torch
+
+        found: dict[str, Tensor] = {}
+        for name, value in self.held.items():
+            if isinstance(value, torch.Tensor):
+                found[prefix + name] = value
+            elif isinstance(value, _Module):
+                found.update(value.tensors(f"{prefix}{name}."))
+        return found
+
+
+class _TensorsOnly(pickle.Unpickler):
+    """Unpickles a TorchScript archive's `data.pkl`: modules as tables, storages from the zip."""
+
+    def __init__(self, data: io.BytesIO, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(data)
+        self._archive, self._root = archive, root
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("__torch__"):
+            return _Module
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if (inert := _INERT.get(f"{module}.{name}")) is None:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
+        return inert
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        import torch
+
+        kind, dtype, key, _device, length = pid
+        if kind != "storage" or not re.fullmatch(r"\w+", key):
+            raise ValueError("no storage")
+        numbers = bytearray(self._archive.read(f"{self._root}data/{key}"))
+        return torch.frombuffer(numbers, dtype=getattr(torch, dtype), count=length)
+
+
+def _rebuild(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
+    return storage.as_strided(size, stride, offset)
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+# What a TorchScript archive may name: how a tensor is laid out, and lists with their type.
+_INERT: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor_v2": _rebuild,
+    "collections.OrderedDict": OrderedDict,
+    "torch.jit._pickle.build_intlist": _first,
+    "torch.jit._pickle.build_doublelist": _first,
+    "torch.jit._pickle.build_boollist": _first,
+    "torch.jit._pickle.build_tensorlist": _first,
+    "torch.jit._pickle.restore_type_tag": _first,
+}
+
+
+def _inert_globals() -> list[Any]:
+    import numpy as np
+
+    make_scalar = np.float64(0).__reduce__()[0]
+    # NumPy 2 moved the function; files carry the name of the NumPy that wrote them.
+    scalars = [(make_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+    kinds = {type(np.dtype(code)) for code in _NUMBERS}
+    return [argparse.Namespace, (np.dtype, "numpy.dtype"), *scalars, *kinds]
+
+
+def _require_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(64).lstrip()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+    if start.startswith(b"<"):
+        raise WeightsError(
+            f"{path} is a web page, not a checkpoint",
+            hint="open the address in a browser, download the file, and give it with --checkpoint",
+        )
+
+
+def _refusal(path: Path, reason: str) -> WeightsError:
+    named = _REFUSED_GLOBAL.search(reason)
+    what = f"it names {named[1]}" if named else "it is more than plain data"
+    return WeightsError(
+        f"{path} is refused, as reading it could run code: {what}",
+        hint="get the checkpoint from its authors; nothing of this file was run",
+    )
