@@ -43,7 +43,7 @@ class Light:
 class Stamp:
     """A cut-out at its final size: canvas = canvas * keep + add."""
 
-    keep: Floats  # (h, w, 1), what shines through object and shadow
+    keep: Floats  # (h, w, 3), what shines through object and shadow
     add: Floats  # (h, w, 3) in 0..255
     solid: np.ndarray  # (h, w) bool
     area_px: int
@@ -51,30 +51,32 @@ class Stamp:
 
 def make_stamp(cutout: Cutout, scale: float, tilt: float, mean: Floats, light: Light) -> Stamp:
     """Resize a cut-out, turn it by `tilt` degrees, give it the scene's light and shadow."""
-    image = Image.fromarray(cutout.rgba)  # RGBA
-    if abs(tilt) > 1:
+    height, width = (max(2, round(length * scale)) for length in cutout.rgba.shape[:2])
+    # Colours go on beyond the outline, so straight alpha can be resized without dark seams
+    whole = Image.frombuffer("RGBX", cutout.rgba.shape[1::-1], cutout.rgba, "raw", "RGBX", 0, 1)
+    image = whole.resize((width, height), Image.Resampling.BILINEAR)
+    if abs(tilt) > 2:
         image = image.rotate(tilt, Image.Resampling.BILINEAR, expand=True)
-    width = max(2, round(image.width * scale))
-    height = max(2, round(image.height * scale))
-    small = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
-    size = max(width, height)
-    reach = round(light.shadow_reach * size * (light.shadow_strength > 0))
-    margin = round(2 * light.shadow_blur * size * (light.shadow_strength > 0)) + reach + 1
-    shape = (height + 2 * margin, width + 2 * margin)
-    alpha = np.zeros(shape, np.float32)
-    # A cut-out's edge carries its old background: one step in from it
-    alpha[margin:-margin, margin:-margin] = np.clip(small[..., 3] * (1.1 / 255) - 0.1, 0, 1)
-    add = np.zeros((*shape, 3), np.float32)
-    colour = small[..., :3] * light.gain
-    colour += (mean - colour) * light.pull
-    add[margin:-margin, margin:-margin] = colour * alpha[margin:-margin, margin:-margin, None]
+    small = np.asarray(image, np.float32)
+    height, width = small.shape[:2]
+    shadow_px = max(width, height) * (light.shadow_strength > 0)
+    reach = round(light.shadow_reach * shadow_px)
+    margin = round(2 * light.shadow_blur * shadow_px) + reach + 1
+    inner = (slice(margin, margin + height), slice(margin, margin + width))
+    alpha = np.zeros((height + 2 * margin, width + 2 * margin), np.float32)
+    # A cut-out's rim carries what it was cut from: take a little off
+    alpha[inner] = np.clip(small[..., 3] * (1.1 / 255) - 0.1, 0, 1)
+    add = np.zeros((*alpha.shape, 3), np.float32)
+    colour = small[..., :3] * np.float32(light.gain * (1 - light.pull)) + mean * light.pull
+    add[inner] = colour * alpha[inner][..., None]
     keep = 1 - alpha
     if light.shadow_strength > 0:
-        shadow = Image.fromarray((np.roll(alpha, (reach, reach), (0, 1)) * 255).astype(np.uint8))
-        shadow = shadow.filter(ImageFilter.BoxBlur(light.shadow_blur * size))
-        keep = keep * (1 - np.asarray(shadow, np.float32) * (light.shadow_strength / 255))
+        cast = np.zeros(alpha.shape, np.uint8)
+        cast[reach:, reach:] = alpha[: alpha.shape[0] - reach, : alpha.shape[1] - reach] * 255
+        soft = Image.fromarray(cast).filter(ImageFilter.BoxBlur(light.shadow_blur * shadow_px))
+        keep *= 1 - np.asarray(soft, np.float32) * np.float32(light.shadow_strength / 255)
     solid = alpha > SOLID
-    return Stamp(keep[..., None], add, solid, int(solid.sum()))
+    return Stamp(np.repeat(keep[..., None], 3, axis=2), add, solid, int(solid.sum()))
 
 
 class Canvas:
@@ -131,9 +133,7 @@ def _sensor_noise(side_px: int, rng: np.random.Generator) -> Floats:
     return _noise_sheet()[top : top + side_px, left : left + side_px]
 
 
-def photograph(
-    picture: Floats, rng: np.random.Generator, grey: bool, sharp: bool = False
-) -> Pixels:
+def photograph(picture: Floats, rng: np.random.Generator, grey: bool) -> Pixels:
     """Gain, colour cast, falling-off light, blur, noise, now and then JPEG; -> uint8."""
     side = picture.shape[0]
     gain = rng.uniform(0.85, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3))
@@ -146,10 +146,10 @@ def photograph(
         picture = np.repeat(picture.mean(2, keepdims=True), 3, axis=2)
         contrast = np.float32(rng.uniform(0.5, 1.0))
         picture = picture * contrast + (1 - contrast) * np.float32(rng.uniform(30, 150))
-    blur = rng.uniform(0, 1.1) * side / 384 if not sharp else 0
-    if blur > 0.25:
+    blur = rng.uniform(0, 1.8) * side / 384
+    if blur > 0.35:
         image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
-        picture = np.asarray(image.filter(ImageFilter.GaussianBlur(blur)), np.float32)
+        picture = np.asarray(image.filter(ImageFilter.BoxBlur(blur)), np.float32)
     noise = _sensor_noise(side, rng) if not grey else _sensor_noise(side, rng)[..., :1]
     picture = picture + noise * np.float32(rng.uniform(0, 1) ** 2 * 9)
     pixels = np.clip(picture, 0, 255).astype(np.uint8)
