@@ -91,8 +91,9 @@ def _check(dataset: Dataset, root: Path, splits: Sequence[str], findings: Findin
             findings.add("empty splits", split)
         else:
             dataset.split(split)  # names the splits there are
-    if not any(len(sample.points_px) for sample in dataset.split("all")):
-        findings.add("no dots at all", f"{len(dataset.split('all'))} images without any")
+    samples = dataset.split("all")
+    if samples and not any(len(sample.points_px) for sample in samples):
+        findings.add("no dots at all", f"{len(samples)} images without any")
     _mention_shared_classes(dataset, findings)
 
 

@@ -209,6 +209,6 @@ def _read_splits(
             findings.add("images in two splits", f"{name} ({split_of[name]}, {split})")
         elif name not in images and not _locate(root, name).is_file():
             findings.add("missing images", f"images/{name} (in {path.name})")
-    for name in images.keys() - split_of.keys():
+    for name in sorted(images.keys() - split_of.keys()):
         findings.add(f"images without a split in {path.name}", name)
     return {name: split for name, split in split_of.items() if name in images}

@@ -1,0 +1,198 @@
+"""Evaluation: figures checked by hand, the prompt check, and one bad picture among good ones."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_folders import make_carpk, make_fsc147, make_own
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipcount_cli.counting.counter import CountResult
+from clipcount_cli.data.datasets import load_dataset
+from clipcount_cli.eval_report import as_csv, write_scatter
+from clipcount_cli.evaluation import EvalRow, Metrics, evaluate, gathered, worst
+
+
+class Answers:
+    """A counter that gives the answers it was told to give, and remembers what it was asked."""
+
+    def __init__(self, **answers: float) -> None:
+        self.answers = answers
+        self.asked: list[list[str]] = []
+
+    def count(self, image, prompts):
+        self.asked.append(list(prompts))
+        return [
+            CountResult(prompt, self.answers.get(prompt, 0.0), np.zeros((1, 1), np.float32))
+            for prompt in prompts
+        ]
+
+
+def row(truth, count, absent=None, name="a.jpg"):
+    return EvalRow(name, Path(name), "p", truth, count, absent)
+
+
+def rows_of(root, counter, split="all", **options):
+    samples = load_dataset(root, splits=[split]).split(split)
+    return gathered(evaluate(counter, samples, **options))
+
+
+# --- figures
+
+
+def test_figures_are_those_of_their_definitions():
+    metrics = Metrics.of(
+        [row(10, 12, name="a"), row(4, 1, name="b"), row(0, 2, name="c"), row(100, 60, name="d")]
+    )
+
+    assert metrics.mae == pytest.approx((2 + 3 + 2 + 40) / 4)
+    assert metrics.rmse == pytest.approx(math.sqrt((4 + 9 + 4 + 1600) / 4))
+    assert metrics.nae == pytest.approx((2 / 10 + 3 / 4 + 40 / 100) / 3)
+    assert metrics.sre == pytest.approx(math.sqrt((4 / 10 + 9 / 4 + 1600 / 100) / 3))
+    assert metrics.rmse_without_two_largest == pytest.approx(math.sqrt((9 + 4) / 2))
+
+
+def test_below_three_images_none_can_be_left_out():
+    assert Metrics.of([row(1, 1), row(2, 2)]).rmse_without_two_largest is None
+
+
+def test_relative_figures_need_something_to_be_relative_to():
+    metrics = Metrics.of([row(0, 3)])
+
+    assert (metrics.mae, metrics.nae, metrics.sre) == (3, None, None)
+
+
+def test_a_failed_picture_is_counted_as_failed_and_in_no_figure():
+    metrics = Metrics.of([row(5, 6, name="a"), row(50, None, name="b")])
+
+    assert (metrics.images, metrics.failed, metrics.mae) == (2, 1, 1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4000), st.floats(0, 4000)), max_size=30))
+def test_figures_are_finite_or_none_whatever_is_counted(pairs):
+    metrics = Metrics.of([row(truth, count, name=str(n)) for n, (truth, count) in enumerate(pairs)])
+
+    figures = (metrics.mae, metrics.rmse, metrics.nae, metrics.sre)
+    assert all(figure is None or figure >= 0 for figure in figures)
+    assert metrics.mae is None or metrics.mae <= metrics.rmse + 1e-6
+
+
+# --- prompt check
+
+
+def test_absent_answers_are_weighed_against_the_truth():
+    metrics = Metrics.of([row(10, 11, absent=5.0), row(20, 30, absent=15.0)])
+
+    assert metrics.nmn == pytest.approx((0.5 + 0.75) / 2)
+    assert metrics.pccn == pytest.approx(50)  # 1 < 5, but 10 > 5
+
+
+def test_a_tie_between_right_and_wrong_prompt_counts_half():
+    assert Metrics.of([row(10, 12, absent=8.0)]).pccn == 50
+
+
+def test_every_picture_is_also_asked_for_the_classes_that_are_not_in_it(tmp_path):
+    splits = {"test": ["1.jpg", "2.jpg", "3.jpg"]}
+    classes = {"1.jpg": "owls", "2.jpg": "pens", "3.jpg": "cups"}
+    make_fsc147(tmp_path, splits, classes)
+    counter = Answers(owls=2.0, pens=1.0, cups=0.0)
+
+    rows = rows_of(tmp_path, counter, "test", prompt_check=True)
+
+    assert [set(asked) for asked in counter.asked] == [{"owls", "pens", "cups"}] * 3
+    assert [asked[0] for asked in counter.asked] == ["owls", "pens", "cups"]
+    assert [r.absent_mean for r in rows] == [0.5, 1.0, 1.5]
+    assert Metrics.of(rows).nmn == pytest.approx((0.25 + 0.5 + 0.75) / 3)
+
+
+def test_a_class_with_a_row_but_no_object_counts_as_absent(tmp_path):
+    make_own(tmp_path, ["a.jpg,cups,1,1", "a.jpg,pens,,"], ["a.jpg"])
+
+    rows = rows_of(tmp_path, Answers(cups=1.0, pens=0.4), prompt_check=True)
+
+    assert {r.prompt: r.absent_mean for r in rows} == {"cups": 0.4, "pens": None}
+
+
+def test_with_one_class_the_prompt_check_has_no_answer(tmp_path):
+    make_carpk(tmp_path, train=["a"], test=["b"])
+
+    metrics = Metrics.of(rows_of(tmp_path, Answers(car=2.0), "test", prompt_check=True))
+
+    assert (metrics.nmn, metrics.pccn) == (None, None)
+
+
+def test_without_the_prompt_check_only_the_right_prompt_is_asked(tmp_path):
+    make_fsc147(tmp_path, {"test": ["1.jpg", "2.jpg"]}, {"1.jpg": "owls", "2.jpg": "pens"})
+    counter = Answers()
+
+    rows_of(tmp_path, counter, "test")
+
+    assert counter.asked == [["owls"], ["pens"]]
+
+
+# --- pictures
+
+
+def test_a_picture_of_several_prompts_is_encoded_once(tmp_path):
+    make_own(tmp_path, ["a.jpg,cups,1,1", "b.jpg,cups,1,1", "a.jpg,pens,2,2"], ["a.jpg", "b.jpg"])
+    counter = Answers()
+
+    rows = rows_of(tmp_path, counter)
+
+    assert sorted(map(len, counter.asked)) == [1, 2]
+    assert Metrics.of(rows).images == 2
+
+
+def test_an_unreadable_picture_is_a_row_that_says_why(tmp_path):
+    make_own(tmp_path, ["a.jpg,cups,1,1", "b.jpg,cups,1,1"], ["a.jpg", "b.jpg"])
+    whole = (tmp_path / "images" / "b.jpg").read_bytes()
+    (tmp_path / "images" / "b.jpg").write_bytes(whole[: len(whole) // 2])
+
+    failed = [r for r in rows_of(tmp_path, Answers(cups=1.0)) if r.count is None]
+
+    assert [(r.image, r.truth) for r in failed] == [("b.jpg", 1)]
+    assert "b.jpg" in failed[0].message
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_the_pictures_and_each_is_counted_once(tmp_path, monkeypatch, processes):
+    names = [f"{number}.jpg" for number in range(5)]
+    make_own(tmp_path, [f"{name},cups,1,1" for name in names], names)
+    samples = load_dataset(tmp_path, splits=["all"]).split("all")
+    monkeypatch.setenv("WORLD_SIZE", str(processes))
+
+    shares = []
+    for rank in range(processes):
+        monkeypatch.setenv("RANK", str(rank))
+        shares.append(list(evaluate(Answers(), samples)))
+
+    monkeypatch.setattr("clipcount_cli.distributed.gather", lambda own: shares)
+    assert [r.image for r in gathered(shares[0])] == [s.name for s in samples]
+
+
+# --- files
+
+
+def test_csv_has_a_line_for_each_row_and_empty_cells_where_it_failed():
+    text = as_csv([row(3, 4.5, name='a, "b".jpg'), row(2, None)])
+
+    assert text == (
+        'image,prompt,count,truth,error\n"a, ""b"".jpg",p,4.5000,3,1.5000\na.jpg,p,,2,\n'
+    )
+
+
+def test_worst_rows_come_first_and_failed_ones_not_at_all():
+    rows = [row(1, 1, name="fine"), row(5, None, name="failed"), row(9, 0, name="bad")]
+
+    assert [r.image for r in worst(rows, 2)] == ["bad", "fine"]
+
+
+@pytest.mark.parametrize("rows", [[], [row(0, 0.0)], [row(0, 3.0), row(3700, 12.5, name="$x^$")]])
+def test_scatter_plot_copes_with_zero_and_with_nothing(tmp_path, rows):
+    write_scatter(rows, tmp_path / "plot.png", "a $title")
+
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
