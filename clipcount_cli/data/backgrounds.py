@@ -95,19 +95,28 @@ def _cloth(rng: np.random.Generator) -> Floats:
 
 
 def _wood(rng: np.random.Generator) -> Floats:
-    across, along = _axes(rng, turned=bool(rng.random() < 0.4))
-    planks = rng.uniform(2, 8)
-    plank = np.floor(across * planks + 10)
-    shade = np.sin(plank * 12.9) * 0.15
-    veins = across * rng.uniform(60, 140) + 4 * _noise(rng, 3) + np.sin(along * 3 + plank * 5) * 2
-    streaks = np.asarray(
-        Image.fromarray(_grain(rng)).resize((GROUND_SIDE_PX, 8)).resize((GROUND_SIDE_PX,) * 2)
-    )
-    gap = np.clip(1 - np.abs((across * planks) % 1 - 0.5) * 2 * 30 + 28, 0, 1)
+    """Planks with grain along them, lying at any angle."""
+    side = GROUND_SIDE_PX * 3 // 2  # so that it can be turned
+    grain = np.zeros((side, side), np.float32)
+    for lines, strength in ((25, 0.09), (90, 0.08), (240, 0.05)):
+        streaks = rng.standard_normal((int(rng.integers(3, 9)), lines), dtype=np.float32)
+        grain += strength * np.asarray(
+            Image.fromarray(streaks).resize((side, side), Image.Resampling.BICUBIC)
+        )
+    warp = np.cumsum(smooth_noise(rng, side, 6), 0) * 0.1
+    planks = rng.uniform(2, 9)
+    place = np.linspace(0, planks, side, dtype=np.float32)
+    shades = rng.standard_normal(12).astype(np.float32)[place.astype(int)] * rng.uniform(0.02, 0.16)
+    gap = np.clip(np.minimum(place % 1, 1 - place % 1) * side / planks / 2.5, 0.25, 1)
     tone = np.array([0.62, 0.42, 0.25], np.float32) * np.float32(rng.uniform(0.4, 1.45))
-    tone = tone + np.float32(rng.uniform(0, 0.4)) * (tone.mean() - tone)
-    light = shade + 0.1 * np.sin(veins) + 0.03 * streaks + 0.08 * _cloudy(rng)
-    return _tinted(tone, light) * (0.4 + 0.6 * gap)[..., None]
+    tone = tone + np.float32(rng.uniform(0, 0.5)) * (tone.mean() - tone)
+    rings = rng.uniform(0, 0.08) * np.sin(place[None, :] * 20 + warp)
+    wood = _tinted(tone, grain + shades[None, :] + rings) * gap[None, :, None]
+    picture = Image.fromarray((np.clip(wood, 0, 1) * 255).astype(np.uint8))
+    turned = picture.rotate(rng.uniform(0, 90), Image.Resampling.BILINEAR)
+    edge = (side - GROUND_SIDE_PX) // 2
+    crop = turned.crop((edge, edge, edge + GROUND_SIDE_PX, edge + GROUND_SIDE_PX))
+    return np.asarray(crop, np.float32) / 255
 
 
 def _soil(rng: np.random.Generator) -> Floats:
@@ -216,6 +225,24 @@ SUITED = {  # the kinds for each `Noun.ground`, the common ones named more than 
     "dark": "dark dark wood cloth clutter",
     "ground": "soil gravel concrete grass dark wood plain clutter",
 }
+
+
+def lay_plate(picture: Floats, radius_px: float, rng: np.random.Generator) -> Floats:
+    """Put a plate, a bowl or a tray in the middle of a ground; (side, side, 3) in 0..255."""
+    side = picture.shape[0]
+    steps = np.arange(side, dtype=np.float32) - side / 2
+    across, down = np.abs(steps)[None, :], np.abs(steps)[:, None]
+    power = float(rng.choice([2, 2, 2, 8]))  # 8: a tray with round corners
+    far = (across**power + down**power) ** np.float32(1 / power) / np.float32(radius_px * 1.18)
+    cover = np.clip((1 - far) * radius_px, 0, 1)[..., None]
+    shadow = np.clip((1.12 - far) * 8, 0, 1)[..., None] * np.float32(rng.uniform(0.1, 0.5))
+    rim = np.clip(1 - np.abs(far - rng.uniform(0.84, 0.94)) * 25, 0, 1) * rng.uniform(-0.2, 0.15)
+    slope = (steps[None, :] + steps[:, None]) * np.float32(rng.uniform(-0.25, 0.25) / side)
+    pale = np.float32(rng.uniform(0.8, 1)) * np.array([1, 0.99, 0.97], np.float32)
+    tone = (pale if rng.random() < 0.65 else _tone(rng, 0.4)) * 255
+    plate = tone * (1 + rim + slope)[..., None]
+    below = picture * (1 - shadow)
+    return np.asarray(below + (plate - below) * cover, np.float32)
 
 
 @cache

@@ -21,6 +21,8 @@ SIZE_LOW_PX = (32, 29, 25, 23, 18, 15, 7)
 SIZE_MIDDLE_PX = (80, 72, 63, 52, 38, 29, 15)
 SIZE_HIGH_PX = (125, 115, 101, 86, 60, 44, 26)
 SIZE_SIDE_PX = 384
+SMALLEST_PX = 12  # at 384 px; smaller things cannot be named
+FILLED = 0.18  # share of scenes that one heap fills from border to border
 CROWDING = (0.28, 0.78, 1.58)  # nearest neighbour over size: 5 %, 50 %, 95 %
 
 
@@ -48,7 +50,7 @@ def draw_size(count: int, side_px: int, rng: np.random.Generator) -> float:
     )
     z = float(np.clip(rng.standard_normal(), -2, 2)) / 1.28
     spread = high / middle if z > 0 else middle / low
-    return middle * spread**z * side_px / SIZE_SIDE_PX
+    return max(middle * spread**z, SMALLEST_PX) * side_px / SIZE_SIDE_PX
 
 
 def _lattice(count: int, spacing: float, rng: np.random.Generator, loose: float) -> Floats:
@@ -105,10 +107,13 @@ def lay_out(
     )
     spacing *= 1.12  # jitter brings the nearest neighbour nearer
     roomy = side_px * rng.uniform(0.92, 1.06) / np.sqrt(count)
-    if spacing > roomy:
+    lonely = spacing**2 * count < side_px**2 / 6  # a small heap on an empty ground: seldom seen
+    if rng.random() < FILLED and count >= 9:
+        size_px, spacing = roomy * rng.uniform(0.95, 1.45), roomy
+    elif spacing > roomy:
         size_px = min(size_px, max(size_px * roomy / spacing, roomy * 1.4))
         spacing = roomy
-    elif rng.random() < 0.45:  # spread over the whole ground
+    elif rng.random() < (0.85 if lonely else 0.45):  # spread over the whole ground
         spacing = spacing + (roomy - spacing) * rng.uniform(0.3, 1.0)
     if count < 30 and rng.random() < 0.05:
         points = _ring(count, size_px, side_px, rng)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clipcount_cli.data.backgrounds import pick_ground
+from clipcount_cli.data.backgrounds import lay_plate, pick_ground
 from clipcount_cli.data.brush import Floats, Pixels
 from clipcount_cli.data.catalogue import Catalogue, Cutout, vocabulary
 from clipcount_cli.data.layout import Layout, draw_count, draw_size, in_perspective, lay_out
@@ -31,7 +31,9 @@ class SceneConfig:
     third_class: float = 0.3  # of the scenes with a second
     same_noun: float = 0.45  # a further class is the same noun in another colour
     grey: float = 0.07  # a photograph without colour: no colour is named
+    assorted: float = 0.14  # one noun in three to six colours
     perspective: float = 0.2
+    plate: float = 0.12  # things lie on a plate, or in a tray
     most_objects: int = 700
     least_visible: float = 0.3  # of an object, or it has no dot
     stamps: int = 14  # different looks a scene, shared among its classes: bounds the cost
@@ -89,6 +91,8 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
     total = min(draw_count(rng), config.most_objects)
     if rng.random() < 0.08:
         total = int(rng.integers(1, 8))
+    if rng.random() < config.assorted:
+        return _assortment(catalogue, total, rng)
     classes = 1 + int(rng.random() < config.second_class)
     classes += int(classes == 2 and rng.random() < config.third_class)
     groups: list[Group] = []
@@ -106,6 +110,20 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
         groups.append(Group(noun, str(rng.choice(free)) if free else "", count))
     most = config.most_objects / max(sum(group.count for group in groups), config.most_objects)
     return [replace(group, count=max(1, int(group.count * most))) for group in groups]
+
+
+def _assortment(catalogue: Catalogue, total: int, rng: np.random.Generator) -> list[Group]:
+    """One noun in many colours, such as sweets or parked cars."""
+    rows = [noun for _, noun in sorted(catalogue.nouns.items()) if len(noun.colours) > 2]
+    weights = np.array([noun.weight for noun in rows])
+    noun = rows[int(rng.choice(len(rows), p=weights / weights.sum()))]
+    classes = min(int(rng.integers(3, 7)), len(noun.colours), total)
+    shares = rng.dirichlet(np.full(classes, 3.0)) * total
+    colours = rng.permutation(noun.colours)[:classes]
+    return [
+        Group(noun.plural, str(colour), max(1, round(share)))
+        for colour, share in zip(colours, shares, strict=True)
+    ]
 
 
 def _fits(noun: str, groups: list[Group], catalogue: Catalogue) -> bool:
@@ -132,7 +150,12 @@ def _compose(
     total = sum(group.count for group in groups)
     size = draw_size(total, config.side_px, rng)
     # Wholly hidden things have no dot, so heaps overlap less than FSC-147's closest pairs
-    layout = lay_out(total, size, config.side_px, rng, overlap=0.45)
+    room_px = config.side_px
+    if rng.random() < config.plate and catalogue.nouns[groups[0].noun].ground == "any":
+        room_px = round(config.side_px * rng.uniform(0.5, 0.75))
+        ground = lay_plate(ground, room_px * rng.uniform(0.5, 0.62), rng)
+    layout = lay_out(total, min(size, room_px / 3), room_px, rng, overlap=0.45)
+    layout = replace(layout, centres_px=layout.centres_px + (config.side_px - room_px) / 2)
     if rng.random() < config.perspective:
         layout = in_perspective(layout, config.side_px, rng)
     owners = _share_out(groups, layout, rng)
