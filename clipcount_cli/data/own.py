@@ -8,6 +8,7 @@ name decides, so that a picture stays in its split whatever is added later.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,13 +75,14 @@ def hash_share(name: str) -> float:
 def hash_splits(names: Iterable[str], findings: Findings) -> dict[str, str]:
     """80 / 10 / 10 by the hash of the name; few pictures lend one to a split left empty."""
     split_of = {name: _hash_split(name) for name in names}
-    for empty in ("val", "test"):
-        lenders = sorted((n for n, split in split_of.items() if split == "train"), key=hash_share)
-        if empty not in split_of.values() and len(lenders) > 1:
-            split_of[lenders[-1]] = empty
-            findings.notices.append(
-                f"{lenders[-1]} goes to {empty}, which had no image; split.csv would decide"
-            )
+    for empty in SPLITS:
+        held = Counter(split_of.values())
+        if held[empty] or not held or max(held.values()) < 2:
+            continue
+        largest = max(SPLITS, key=held.__getitem__)
+        lent = max((name for name, split in split_of.items() if split == largest), key=hash_share)
+        split_of[lent] = empty
+        findings.notices.append(f"{lent} goes to {empty}, else without image; or give a split.csv")
     return split_of
 
 
