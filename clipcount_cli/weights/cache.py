@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipcount_cli.errors import UsageError, WeightsError
-from clipcount_cli.weights.checkpoint import read_metadata
+from clipcount_cli.weights.checkpoint import (
+    compute_digest,
+    load_state,
+    read_metadata,
+    read_record,
+)
 from clipcount_cli.weights.registry import CLIP_NAME, DEFAULT_NAME, EMBEDDED_NAME, TABLE
 
 HOME_VARIABLE = "CLIPCOUNT_HOME"
@@ -129,6 +134,62 @@ def _unknown(weights: str | Path) -> WeightsError:
         f"no weights called {name} are installed, and no such file exists",
         hint=f"at hand are: {known}; see `clipcount download-weights --list`",
     )
+
+
+@dataclass(frozen=True)
+class InventoryRow:
+    """One line of what can be had and what is here."""
+
+    name: str
+    state: str  # "in the package", "installed" or "not installed"
+    path: Path | None
+    about: str
+
+
+def inventory() -> list[InventoryRow]:
+    """Everything that has a name: the table's rows first, then what else is installed."""
+    here = installed()
+    rows = []
+    for name, entry in TABLE.items():
+        about = f"{entry.summary}; {entry.licence}"
+        if entry.asset:
+            rows.append(InventoryRow(name, "in the package", asset(entry.asset), about))
+        else:
+            state = "installed" if name in here else "not installed"
+            rows.append(InventoryRow(name, state, here.get(name), about))
+    others = {name: path for name, path in here.items() if name not in TABLE}
+    return rows + [InventoryRow(n, "installed", p, _about(p)) for n, p in others.items()]
+
+
+def _about(path: Path) -> str:
+    try:
+        return str(read_metadata(path).origin.get("licence", ""))
+    except WeightsError:
+        return "damaged"
+
+
+def verify(name: str | None = None) -> Iterator[tuple[str, WeightsError | None]]:
+    """Read installed weights in full, `name` or all; yield what is wrong with each, or None."""
+    here = {row.name: row.path for row in inventory() if row.path is not None}
+    if name is not None and name not in here:
+        raise _unknown(name)
+    for chosen, path in here.items() if name is None else [(name, here[name])]:
+        try:
+            _verify_file(path)
+        except WeightsError as error:
+            yield chosen, error
+        else:
+            yield chosen, None
+
+
+def _verify_file(path: Path) -> None:
+    record = read_record(path)
+    if record is not None and (actual := compute_digest(path)) != record.sha256:
+        raise WeightsError(
+            f"{path} is damaged: expected sha256 {record.sha256}, as it was installed, got "
+            f"{actual}; the file was left as it is"
+        )
+    load_state(path)
 
 
 def remove(name: str) -> Path:

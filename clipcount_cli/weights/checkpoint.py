@@ -7,12 +7,10 @@ Reading the header needs no torch.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import json
 import math
-import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from clipcount_cli.config import ModelConfig, model_config_from_json, to_json
 from clipcount_cli.errors import WeightsError
+from clipcount_cli.files import written_whole
 
 if TYPE_CHECKING:
     import torch
@@ -175,7 +174,8 @@ def save(
 ) -> None:
     """Write a weights file, whole or not at all; every tensor keeps its precision.
 
-    origin: plain JSON data: name, licence, sources, what made it.
+    origin: plain JSON data: name, licence, sources, what made it. Raises ClipCountError if the disk
+    is full or may not be written.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -188,29 +188,12 @@ def save(
         "clipcount_config": json.dumps(to_json(config)),
         "clipcount_origin": json.dumps(dict(origin)),
     }
-    with replacing(path) as unfinished:
+    with written_whole(path) as unfinished:
         try:
             save_file(_unshared(state), unfinished, metadata)
         except SafetensorError as error:  # it reports the disk's errors as its own
             full = "os error 28" in str(error) or "os error 112" in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary place to write, and move the file to `path` when it is whole."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        unfinished.replace(path)
-    except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise WeightsError(
-            f"{path} could not be written: {reason}",
-            hint="free some space, or choose another folder",
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def digest(path: Path) -> str:

@@ -76,6 +76,15 @@ def settings_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {str(k): v.item() if hasattr(v, "item") else v for k, v in said.items()}
 
 
+def is_safetensors(path: Path) -> bool:
+    """Tell by its first bytes whether a file is in the safetensors format, whatever its name."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+
+
 def is_torchscript(path: Path) -> bool:
     """Tell whether a file is a TorchScript archive: a zip with code in it."""
     if not path.is_file() or not zipfile.is_zipfile(path):

@@ -110,7 +110,7 @@ def read_clip(path: Path) -> dict[str, Tensor]:
     """
     if untrusted.is_torchscript(path):
         raw = untrusted.read_torchscript_tensors(path)
-    elif path.suffix == ".safetensors":
+    elif untrusted.is_safetensors(path):
         raw = untrusted.read_safetensors(path)
     else:
         raw = untrusted.read_checkpoint(path)

@@ -1,0 +1,272 @@
+"""`download-weights`: sources -> one self-contained, verified file in the weights folder.
+
+The sources are a download or a file at hand, and CLIP unless the checkpoint brings its own. Where
+no publisher says what the sha256 of a download should be, that of the first install is remembered.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from clipcount_cli import __version__
+from clipcount_cli.errors import DownloadError, UsageError, WeightsError
+from clipcount_cli.weights import cache, checkpoint, hub, untrusted, upstream
+from clipcount_cli.weights.download import Report, fetch
+from clipcount_cli.weights.registry import (
+    CLIP_NAME,
+    DEFAULT_NAME,
+    OPENAI_CLIP_SHA256,
+    OPENAI_CLIP_URL,
+    TABLE,
+    WeightsEntry,
+)
+
+Say = Callable[[str], None]
+_FROM_FILES = "`clipcount download-weights --checkpoint FILE --clip FILE`"
+_UNLISTED = WeightsEntry(summary="", licence="unknown")
+
+
+@dataclass(frozen=True)
+class InstallRequest:
+    """What to install, from where, and under which name."""
+
+    name: str = DEFAULT_NAME  # a row of the table, or any name together with a source
+    install_as: str | None = None  # None: under `name`
+    checkpoint: Path | None = None  # a released Lightning checkpoint, or a file of our own
+    clip: Path | None = None
+    url: str | None = None  # instead of the row's own address
+    sha256: str | None = None  # of the checkpoint, or of CLIP where that is all there is
+    force: bool = False
+    offline: bool = False
+
+    @property
+    def entry(self) -> WeightsEntry:
+        return TABLE.get(self.name, _UNLISTED)
+
+    @property
+    def target_name(self) -> str:
+        return self.install_as or self.name
+
+    @property
+    def at_hand(self) -> Path | None:
+        """The main file, where the user gives it."""
+        return self.clip if self.entry.holds == "clip" else self.checkpoint
+
+
+@dataclass(frozen=True)
+class _Source:
+    path: Path
+    sha256: str
+    url: str | None = None
+    ours: bool = False  # in our download folder, to be deleted when it has been converted
+
+    def as_json(self) -> dict[str, str]:
+        said = {"file": self.path.name, "sha256": self.sha256}
+        return said if self.url is None else {**said, "url": self.url}
+
+
+@dataclass(frozen=True)
+class _Content:
+    imported: upstream.Imported
+    sources: list[_Source]
+    licence: str | None = None  # as a file of our own says
+
+
+def install(request: InstallRequest, say: Say, report: Report | None = None) -> Path:
+    """Install weights and return their file; what is installed already is left alone.
+
+    say: told what was decided on the way; report: told of a download's progress.
+    Raises WeightsError, DownloadError or UsageError.
+    """
+    _require_sense(request)
+    if request.entry.asset and request.target_name == request.name:
+        say(f"{request.name} comes with the package: there is nothing to download")
+        return cache.asset(request.entry.asset)
+    target = cache.location(request.target_name)
+    with cache.lock(say):
+        if target.exists() and not request.force:
+            _require_same(request, target)
+            say(f"{request.target_name} is installed already")
+            return target
+        main = _main_source(request, say, report)
+        holds = request.entry.holds
+        content = _clip_alone(main) if holds == "clip" else _model(request, main, say, report)
+        origin = _origin(request, content)
+        config = content.imported.config
+        checkpoint.save(content.imported.state, config, target, origin, holds)
+        checkpoint.write_record(target)
+        for source in content.sources:
+            _remember(source)
+    return target
+
+
+def _require_sense(request: InstallRequest) -> None:
+    given = {"--checkpoint": request.checkpoint, "--url": request.url}
+    if request.entry.holds == "clip":
+        given["--clip"] = request.clip
+        if request.checkpoint:
+            raise UsageError(f"{request.name} is CLIP alone", hint="give its file with --clip")
+    if len(named := [option for option, value in given.items() if value]) > 1:
+        raise UsageError(f"{' and '.join(named)} are two sources for one file", hint="give one")
+    if request.sha256 and not re.fullmatch(r"[0-9a-fA-F]{64}", request.sha256):
+        raise UsageError("--sha256 takes all 64 hexadecimal digits")
+    if request.name not in TABLE and not named:
+        raise WeightsError(
+            f"nothing is known of weights called {request.name}",
+            hint=f"known are {', '.join(TABLE)}; for others give --url or --checkpoint",
+        )
+    if request.entry.asset and named and request.target_name == request.name:
+        raise UsageError(f"{request.name} is part of the package", hint="choose a --name")
+    if (request.target_name == CLIP_NAME) != (request.name == CLIP_NAME) and not (
+        request.name == CLIP_NAME
+    ):
+        raise UsageError(f"{CLIP_NAME} is the name of the backbone alone", hint="choose a --name")
+
+
+def _require_same(request: InstallRequest, target: Path) -> None:
+    """Raise UsageError if something else is asked for than what `target` was made from."""
+    try:
+        sources = checkpoint.read_metadata(target).origin.get("sources", [])
+    except WeightsError as error:
+        raise WeightsError(str(error), hint="add --force to install it anew") from error
+    if request.url is None and request.at_hand is None:
+        return
+    if request.url and request.url in [source.get("url") for source in sources]:
+        return
+    if request.at_hand:
+        given = checkpoint.compute_digest(request.at_hand)
+        if given in [source.get("sha256") for source in sources]:
+            return
+    raise UsageError(
+        f"other weights are installed as {request.target_name} already",
+        hint="add --force to replace them, or choose a --name",
+    )
+
+
+def _main_source(request: InstallRequest, say: Say, report: Report | None) -> _Source:
+    if request.at_hand is not None:
+        return _file_at_hand(request.at_hand, request.sha256)
+    if (url := request.url or request.entry.url) is None:
+        return _clip_source(request, say, report, request.sha256)
+    _require_network(request, url)
+    say(f"downloading {url}")
+    return _downloaded(
+        url, request.sha256 or (None if request.url else request.entry.sha256), report
+    )
+
+
+def _file_at_hand(path: Path, expected: str | None) -> _Source:
+    if not path.is_file():
+        raise WeightsError(f"there is no file {path}", hint="check the path")
+    actual = checkpoint.compute_digest(path)
+    if expected is not None and actual != expected.lower():
+        raise WeightsError(
+            f"{path} is not the expected file: expected sha256 {expected.lower()}, got {actual}; "
+            "it was left as it is"
+        )
+    return _Source(path, actual)
+
+
+def _downloaded(url: str, expected: str | None, report: Report | None) -> _Source:
+    folder = cache.make_folder(cache.home() / "downloads")
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(urlsplit(url).path).name) or "file"
+    digest = fetch(url, folder / name, expected or _remembered().get(url), report)
+    return _Source(folder / name, digest, url, ours=True)
+
+
+def _clip_source(
+    request: InstallRequest, say: Say, report: Report | None, expected: str | None = None
+) -> _Source:
+    """CLIP from the model hub, or, where that does not answer, OpenAI's own archive."""
+    if (cached := hub.cached_clip()) is not None:
+        say(f"CLIP is taken from {cached}")
+        return _from_hub(cached, expected)
+    _require_network(request, "CLIP")
+    say("downloading CLIP ViT-B/16 from the model hub")
+    try:
+        return _from_hub(hub.download_clip(), expected)
+    except DownloadError as error:
+        say(f"{error}; trying OpenAI's own file")
+    return _downloaded(OPENAI_CLIP_URL, expected or OPENAI_CLIP_SHA256, report)
+
+
+def _from_hub(path: Path, expected: str | None) -> _Source:
+    source = _file_at_hand(path, expected or _remembered().get(hub.address()))
+    return _Source(path, source.sha256, hub.address())
+
+
+def _require_network(request: InstallRequest, wanted: str) -> None:
+    if request.offline or cache.offline():
+        why = "--offline was given" if request.offline else "the environment forbids the network"
+        raise DownloadError(
+            f"{wanted} is not at hand, and {why}",
+            hint=f"allow the network, or install from files with {_FROM_FILES}",
+        )
+
+
+def _clip_alone(main: _Source) -> _Content:
+    return _Content(upstream.import_clip(main.path), [main])
+
+
+def _model(request: InstallRequest, main: _Source, say: Say, report: Report | None) -> _Content:
+    if untrusted.is_safetensors(main.path):
+        state, metadata = checkpoint.load_state(main.path)
+        if metadata.holds == "clip":
+            raise WeightsError(f"{main.path} holds CLIP alone", hint="give it with --clip")
+        licence = metadata.origin.get("licence")
+        return _Content(upstream.Imported(state, metadata.config), [main], licence)
+    contents = untrusted.read_checkpoint(main.path)
+    if upstream.brings_own_clip(contents):
+        if request.clip:
+            say(f"{main.path.name} brings its own CLIP: {request.clip} is not read")
+        return _Content(upstream.import_released(main.path, None, contents), [main])
+    clip = _clip_for(request, say, report)
+    return _Content(upstream.import_released(main.path, clip.path, contents), [main, clip])
+
+
+def _clip_for(request: InstallRequest, say: Say, report: Report | None) -> _Source:
+    if request.clip is not None:
+        source = _file_at_hand(request.clip, None)
+        if untrusted.is_torchscript(request.clip) and source.sha256 != OPENAI_CLIP_SHA256:
+            say(f"{request.clip} is not OpenAI's published archive: only its tensors are read")
+        return source
+    if (installed := cache.location(CLIP_NAME)).is_file():
+        say(f"CLIP is taken from {installed}")
+        return _Source(installed, checkpoint.digest(installed))
+    return _clip_source(request, say, report)
+
+
+def _origin(request: InstallRequest, content: _Content) -> dict[str, Any]:
+    return {
+        "name": request.target_name,
+        "licence": content.licence or request.entry.licence,
+        "sources": [source.as_json() for source in content.sources],
+        "made_by": f"clipcount-cli {__version__}",
+    }
+
+
+def _remember(source: _Source) -> None:
+    """Keep the digest of what an address gave, to verify it from now on, and tidy up."""
+    if source.url is not None:
+        known = {**_remembered(), source.url: source.sha256}
+        text = json.dumps(known, indent=1, sort_keys=True)
+        _sources_file().write_text(text, encoding="utf-8")
+    if source.ours:
+        source.path.unlink(missing_ok=True)
+
+
+def _remembered() -> dict[str, str]:
+    try:
+        return dict(json.loads(_sources_file().read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _sources_file() -> Path:
+    return cache.home() / "sources.json"
