@@ -6,8 +6,10 @@ no publisher says what the sha256 of a download should be, that of the first ins
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -85,7 +87,7 @@ def install(request: InstallRequest, say: Say, report: Report | None = None) -> 
     Raises WeightsError, DownloadError or UsageError.
     """
     _require_sense(request)
-    if request.entry.asset and request.target_name == request.name:
+    if request.entry.asset:
         say(f"{request.name} comes with the package: there is nothing to download")
         return cache.asset(request.entry.asset)
     target = cache.location(request.target_name)
@@ -95,11 +97,9 @@ def install(request: InstallRequest, say: Say, report: Report | None = None) -> 
             say(f"{request.target_name} is installed already")
             return target
         main = _main_source(request, say, report)
-        holds = request.entry.holds
-        content = _clip_alone(main) if holds == "clip" else _model(request, main, say, report)
-        origin = _origin(request, content)
-        config = content.imported.config
-        checkpoint.save(content.imported.state, config, target, origin, holds)
+        content = _converted(request, main, say, report)
+        state, config = content.imported.state, content.imported.config
+        checkpoint.save(state, config, target, _origin(request, content), request.entry.holds)
         checkpoint.write_record(target)
         for source in content.sources:
             _remember(source)
@@ -121,12 +121,15 @@ def _require_sense(request: InstallRequest) -> None:
             f"nothing is known of weights called {request.name}",
             hint=f"known are {', '.join(TABLE)}; for others give --url or --checkpoint",
         )
-    if request.entry.asset and named and request.target_name == request.name:
-        raise UsageError(f"{request.name} is part of the package", hint="choose a --name")
-    if (request.target_name == CLIP_NAME) != (request.name == CLIP_NAME) and not (
-        request.name == CLIP_NAME
-    ):
+    by_asset = [name for name in (request.name, request.target_name) if _has_asset(name)]
+    if by_asset and (named or request.install_as):
+        raise UsageError(f"{by_asset[0]} is part of the package", hint="choose another name")
+    if request.entry.holds == "model" and request.target_name == CLIP_NAME:
         raise UsageError(f"{CLIP_NAME} is the name of the backbone alone", hint="choose a --name")
+
+
+def _has_asset(name: str) -> bool:
+    return TABLE.get(name, _UNLISTED).asset is not None
 
 
 def _require_same(request: InstallRequest, target: Path) -> None:
@@ -156,9 +159,8 @@ def _main_source(request: InstallRequest, say: Say, report: Report | None) -> _S
         return _clip_source(request, say, report, request.sha256)
     _require_network(request, url)
     say(f"downloading {url}")
-    return _downloaded(
-        url, request.sha256 or (None if request.url else request.entry.sha256), report
-    )
+    published = request.entry.sha256 if url == request.entry.url else None
+    return _downloaded(url, request.sha256 or published, report)
 
 
 def _file_at_hand(path: Path, expected: str | None) -> _Source:
@@ -174,10 +176,16 @@ def _file_at_hand(path: Path, expected: str | None) -> _Source:
 
 
 def _downloaded(url: str, expected: str | None, report: Report | None) -> _Source:
-    folder = cache.make_folder(cache.home() / "downloads")
+    """A file from the network, or from an earlier install that got no further."""
+    folder = cache.home() / "downloads" / hashlib.sha256(url.encode()).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9._-]", "_", PurePosixPath(urlsplit(url).path).name) or "file"
-    digest = fetch(url, folder / name, expected or _remembered().get(url), report)
-    return _Source(folder / name, digest, url, ours=True)
+    path = cache.make_folder(folder) / name
+    expected = expected or _remembered().get(url)
+    if path.exists():
+        digest = checkpoint.compute_digest(path)
+        if expected in (None, digest):
+            return _Source(path, digest, url, ours=True)
+    return _Source(path, fetch(url, path, expected, report), url, ours=True)
 
 
 def _clip_source(
@@ -210,8 +218,16 @@ def _require_network(request: InstallRequest, wanted: str) -> None:
         )
 
 
-def _clip_alone(main: _Source) -> _Content:
-    return _Content(upstream.import_clip(main.path), [main])
+def _converted(request: InstallRequest, main: _Source, say: Say, report: Report | None) -> _Content:
+    try:
+        if request.entry.holds == "clip":
+            return _Content(upstream.import_clip(main.path), [main])
+        return _model(request, main, say, report)
+    except DownloadError:
+        raise  # of CLIP: the head is whole, and waits for the next attempt
+    except WeightsError:
+        _tidy(main)
+        raise
 
 
 def _model(request: InstallRequest, main: _Source, say: Say, report: Report | None) -> _Content:
@@ -257,8 +273,12 @@ def _remember(source: _Source) -> None:
         known = {**_remembered(), source.url: source.sha256}
         text = json.dumps(known, indent=1, sort_keys=True)
         _sources_file().write_text(text, encoding="utf-8")
+    _tidy(source)
+
+
+def _tidy(source: _Source) -> None:
     if source.ours:
-        source.path.unlink(missing_ok=True)
+        shutil.rmtree(source.path.parent, ignore_errors=True)
 
 
 def _remembered() -> dict[str, str]:
