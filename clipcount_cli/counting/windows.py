@@ -47,14 +47,23 @@ def resize_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
 
 def window_origins(height_px: int, width_px: int, config: WindowConfig) -> list[Origin]:
     """Where the windows of a resized photograph start, row by row."""
-    rows = _starts_px(height_px, config)
-    columns = _starts_px(width_px, config)
-    return [Origin(y, x) for y in rows for x in columns]
+    return [Origin(y, x) for y, x in itertools.product(*_starts_px(height_px, width_px, config))]
 
 
-def _starts_px(length_px: int, config: WindowConfig) -> list[int]:
-    if length_px <= config.side_px:
-        return [0]
+def _starts_px(height_px: int, width_px: int, config: WindowConfig) -> tuple[list[int], list[int]]:
+    """Starts of the rows and of the columns of windows.
+
+    Windows always slide along the width of a landscape, as the authors': a square photograph is
+    one too, and is seen twice.
+    """
+    landscape = width_px >= height_px
+    return (
+        _slide_px(height_px, config) if height_px > config.side_px else [0],
+        _slide_px(width_px, config) if landscape or width_px > config.side_px else [0],
+    )
+
+
+def _slide_px(length_px: int, config: WindowConfig) -> list[int]:
     # As the authors do, pad by a full stride where the stride divides the length.
     padded = length_px + config.stride_px - length_px % config.stride_px
     return list(range(0, padded - config.side_px + 1, config.stride_px))
@@ -75,10 +84,10 @@ def join_densities(
 ) -> Density:
     """Blend windows' densities, in the order of `window_origins`, into one map (height, width)."""
     windows = iter(densities)
-    columns = len(_starts_px(width_px, config))
+    rows, columns = _starts_px(height_px, width_px, config)
     strips = [
-        _blend(list(itertools.islice(windows, columns)), config, axis=1)[:, :width_px]
-        for _ in _starts_px(height_px, config)
+        _blend(list(itertools.islice(windows, len(columns))), config, axis=1)[:, :width_px]
+        for _ in rows
     ]
     return _blend(strips, config, axis=0)[:height_px]
 
