@@ -6,23 +6,28 @@ Heavy modules are imported by the command that needs them, so that `--help` answ
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from clipcount_cli import __version__, console
-from clipcount_cli.errors import ClipCountError, ExitCode
+from clipcount_cli import __version__, console, distributed
+from clipcount_cli.config import Recipe, TrainConfig, shown_default
+from clipcount_cli.errors import ClipCountError, ExitCode, UsageError, WeightsError
 from clipcount_cli.files import refuse_existing
 from clipcount_cli.options import (
+    DataOption,
     DeviceOption,
     JsonOption,
+    OfflineOption,
     OverwriteOption,
     Precision,
     PrecisionOption,
     TilesOption,
     WeightsOption,
+    with_fields,
     with_manners,
 )
 
@@ -132,6 +137,180 @@ def open_counter(weights: str | None, device: str, precision: Precision) -> Coun
     counter = load_counter(chosen, device, precision.value)
     console.detail(f"{counter.label} on {counter.device} in {counter.precision}")
     return counter
+
+
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A released checkpoint at hand, or a file trained here."),
+]
+ClipOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="CLIP ViT-B/16: OpenAI's archive, a state dict, safetensors."
+    ),
+]
+InstallAsOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="Install under another name.")
+]
+ListOption = Annotated[bool, typer.Option("--list", help="Show what can be had and what is here.")]
+CheckOption = Annotated[bool, typer.Option("--check", help="Verify what is installed.")]
+RemoveOption = Annotated[str | None, typer.Option(metavar="NAME", help="Delete installed weights.")]
+
+
+@app.command("download-weights")
+@with_manners
+def download_weights(
+    name: Annotated[str | None, typer.Argument(help="clip-count (default), or clip.")] = None,
+    checkpoint: CheckpointOption = None,
+    clip: ClipOption = None,
+    install_as: InstallAsOption = None,
+    url: Annotated[str | None, typer.Option(help="Fetch the checkpoint from here.")] = None,
+    sha256: Annotated[str | None, typer.Option(help="What the file must hash to.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Install anew what is here.")] = False,
+    offline: OfflineOption = False,
+    listing: ListOption = False,
+    check: CheckOption = False,
+    remove: RemoveOption = None,
+) -> None:
+    """Install weights as one verified file and print its path."""
+    from clipcount_cli.weights import cache, install
+
+    if listing + check + (remove is not None) > 1:
+        raise UsageError("--list, --check and --remove are three different tasks", hint="give one")
+    if listing:
+        console.show_table(("name", "state", "file", "about"), cache.inventory())
+    elif check:
+        show_checked(cache.verify(name))
+    elif remove is not None:
+        console.show_line(cache.remove(remove))
+    else:
+        request = install.InstallRequest(
+            name or install.DEFAULT_NAME, install_as, checkpoint, clip, url, sha256, force, offline
+        )
+        with console.progress(request.target_name, unit="bytes") as bar:
+            path = install.install(request, console.notice, bar.restart)
+        console.show_line(path)
+
+
+def show_checked(checked: Iterable[tuple[str, WeightsError | None]]) -> None:
+    """Put a `NAME<TAB>ok` line on stdout for each of the weights, or fail when all are read."""
+    damaged = []
+    for name, fault in checked:
+        console.show_line(name, "damaged" if fault else "ok")
+        if fault:
+            console.show_error(fault)
+            damaged.append(name)
+    if damaged:
+        raise WeightsError(
+            f"damaged: {', '.join(damaged)}",
+            hint=f"run `clipcount download-weights {damaged[0]} --force`",
+        )
+
+
+SplitOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Which split; `all` takes every picture there is.")
+]
+PartOption = Annotated[str | None, typer.Option(metavar="A|B", help="Which part of ShanghaiTech.")]
+PromptCheckOption = Annotated[
+    bool, typer.Option("--prompt-check", help="Also ask for classes that are not there: NMN, PCCN.")
+]
+EvalCsvOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.csv", help="A row per picture and prompt; - is stdout.")
+]
+PlotOption = Annotated[
+    Path | None, typer.Option(metavar="FILE.png", help="Draw predicted against true counts.")
+]
+WorstOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Draw the ten worst pictures with their density.")
+]
+
+
+@app.command("eval")
+@with_manners
+def evaluate(
+    data: DataOption,
+    split: SplitOption = "test",
+    part: PartOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    json: JsonOption = False,
+    csv: EvalCsvOption = None,
+    plot: PlotOption = None,
+    worst: WorstOption = None,
+    prompt_check: PromptCheckOption = False,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Measure how well a model counts: a data set's true counts against its answers."""
+    from clipcount_cli import eval_report
+    from clipcount_cli.data.datasets import load_dataset
+
+    files = eval_report.Files(csv, plot, worst)
+    files.check(json, overwrite)
+    dataset = load_dataset(data, part, [split])
+    counter = open_counter(weights, device, precision)
+    report = eval_report.run(counter, dataset, split, prompt_check)
+    eval_report.publish(report, files, counter, dataset, json)
+    raise typer.Exit(report.exit_code)
+
+
+InitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="clip|tiny|NAME|FILE", help="What to start from: clip (default), or weights."
+    ),
+]
+TrainDataOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="The data set: FSC-147, CARPK, ShanghaiTech, or your own images and points.",
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Folder of this run. Default: runs/<date-time>.")
+]
+ResumeOption = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Go on exactly where this run stopped.")
+]
+RecipeOption = Annotated[
+    Recipe | None,
+    typer.Option(help="default: obeys its prompt; paper; released: as the authors' code."),
+]
+
+
+@app.command()
+@with_manners
+@with_fields(TrainConfig, "hyper_parameters", "Hyper-parameters", shown_default)
+def train(
+    data: TrainDataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    init: InitOption = None,
+    recipe: RecipeOption = None,
+    part: PartOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    overwrite: OverwriteOption = False,
+    hyper_parameters: dict[str, Any] | None = None,
+) -> None:
+    """Train on a data set, or fine-tune; prints the best weights' file."""
+    from clipcount_cli.training import train as service
+
+    asked = service.Request(
+        data=data,
+        out=out,
+        init=init,
+        recipe=recipe,
+        part=part,
+        device=device,
+        precision=precision.value,
+        hyper_parameters=hyper_parameters or {},
+        overwrite=overwrite,
+    )
+    run = service.train(asked) if resume is None else service.resume(resume, asked)
+    if distributed.is_first():
+        console.show_line(run.best)
 
 
 def main() -> None:

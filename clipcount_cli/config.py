@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from clipcount_cli.errors import WeightsError
@@ -107,7 +108,14 @@ def _build(kind: type[Any], data: Mapping[str, Any]) -> Any:
     return kind(**as_tuples)
 
 
-Recipe = Literal["default", "paper", "released"]
+class Recipe(str, Enum):
+    """The trainings that `train --recipe` knows."""
+
+    default = "default"  # a model that obeys its prompt
+    paper = "paper"
+    released = "released"  # the authors' code, its defects included
+
+
 Tuning = Literal["prompts", "frozen", "full"]
 Contrast = Literal["both", "patches", "none"]
 Schedule = Literal["cosine", "step"]
@@ -125,6 +133,14 @@ class TrainConfig:
     )
     contrast: Annotated[Contrast, "contrastive loss: patches and text, patches only, none"] = "both"
     readout: Annotated[Readout, "where the text is read; `eot` sees the whole prompt"] = "eot"
+
+    heads: Annotated[int, "attention heads of the interaction"] = 4
+    depth: Annotated[int, "blocks of the interaction, where it is `naive`"] = 2
+    visual_prompts: Annotated[int, "learned tokens a layer of the image tower"] = 20
+    prompted_layers: Annotated[int, "layers of the image tower that have them"] = 10
+    context_tokens: Annotated[int, "learned vectors before the prompt"] = 2
+    dropout: Annotated[float, "share of channels left out at random"] = 0.1
+    drop_path: Annotated[float, "share of residual branches left out at random"] = 0.1
 
     epochs: Annotated[int, "passes over the training photographs, both stages together"] = 200
     contrast_epochs: Annotated[int, "first epochs that have the contrastive loss alone"] = 0
@@ -181,6 +197,7 @@ class TrainConfig:
         "plain"
     )
 
+    cache_gb: Annotated[float, "photographs kept in memory, the rest in a file in RUN"] = 8.0
     validate_every: Annotated[int, "epochs from one validation to the next"] = 10
     seed: Annotated[int, "of all randomness"] = 0
 
@@ -209,9 +226,17 @@ PAPER = TrainConfig(
 )
 
 RECIPES: dict[Recipe, TrainConfig] = {
-    "default": TrainConfig(),
-    "paper": PAPER,
-    "released": dataclasses.replace(
+    Recipe.default: TrainConfig(),
+    Recipe.paper: PAPER,
+    Recipe.released: dataclasses.replace(
         PAPER, readout="released", epochs=220, contrast_epochs=21, mask="loss"
     ),
 }
+
+
+def shown_default(name: str) -> str:
+    """A hyper-parameter's default in words; where recipes differ, each."""
+    values = {recipe.value: getattr(config, name) for recipe, config in RECIPES.items()}
+    if len(set(values.values())) == 1:
+        return f"default: {values['default']}"
+    return ", ".join(f"{recipe}: {value}" for recipe, value in values.items())

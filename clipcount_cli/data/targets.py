@@ -31,7 +31,7 @@ def density_target(
     pixels = pixels[inside]
     if once:
         pixels = torch.unique(pixels, dim=0)
-    spread = _spread(side_px, sigma_px).to(points_px.device)
+    spread = _spread(side_px, sigma_px, points_px.device)
     across, down = spread[pixels[:, 0]], spread[pixels[:, 1]]  # each (K, side)
     return down.T @ across * DENSITY_SCALE
 
@@ -44,7 +44,7 @@ def density_targets(
 
 
 @functools.lru_cache(maxsize=8)
-def _spread(side_px: int, sigma_px: float) -> Tensor:
+def _spread(side_px: int, sigma_px: float, device: torch.device) -> Tensor:
     """Row i: what a dot at pixel i becomes in one dimension, mirrored at the borders: sum 1."""
     radius = int(_TRUNCATE * sigma_px + 0.5)
     offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
@@ -54,4 +54,4 @@ def _spread(side_px: int, sigma_px: float) -> Tensor:
     reached = (centres + offsets.long()) % (2 * side_px)  # reflection repeats every two sides
     reached = torch.where(reached < side_px, reached, 2 * side_px - 1 - reached)
     rows = torch.zeros(side_px, side_px, dtype=torch.float64)
-    return rows.scatter_add(1, reached, weights.expand(side_px, -1)).float()
+    return rows.scatter_add(1, reached, weights.expand(side_px, -1)).float().to(device)

@@ -7,17 +7,17 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from clipcount_cli.errors import TrainingError
+from clipcount_cli.files import cannot_write, written_whole
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "density", "count", "contrast", "negative"),
@@ -38,10 +38,18 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.checkpoint = path / "checkpoint.pt"
 
+    def clear(self) -> None:
+        """Remove the files of an earlier run."""
+        for file in (self.config, self.log, self.curves, self.best, self.last, self.checkpoint):
+            file.unlink(missing_ok=True)
+
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; a process killed meanwhile leaves the old one."""
-        with replacing(self.checkpoint) as temporary:
-            torch.save(dict(state), temporary)
+        with written_whole(self.checkpoint) as temporary:
+            try:
+                torch.save(dict(state), temporary)
+            except RuntimeError as error:  # torch words the disk's errors as its own
+                raise OSError(errno.EIO, str(error).partition("\n")[0]) from error
 
     def load_state(self) -> dict[str, Any]:
         """The last checkpoint, read without running code in it."""
@@ -56,45 +64,26 @@ class RunFolder:
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Write what `--resume` has to know."""
-        with replacing(self.config) as temporary:
+        with written_whole(self.config) as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def write_log(self, rows: Sequence[Row]) -> None:
         """Make log.csv hold exactly `rows`."""
-        with replacing(self.log) as temporary, temporary.open("w", newline="") as file:
+        with written_whole(self.log) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(_cells(row) for row in rows)
 
     def append_log(self, row: Row) -> None:
         """Add one flushed row."""
-        with self.log.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(_cells(row))
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.log.open("a", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerow(_cells(row))
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_write(self.log, error) from error
 
 
 def _cells(row: Row) -> list[str]:
     return [f"{row[name]:.6g}" if name in row else "" for name in COLUMNS]
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place once it is on the disk."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -20,7 +20,7 @@ from typing import Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.errors import InterruptedRunError, TrainingError
+from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
 from clipcount_cli.training.folder import Row, RunFolder
 from clipcount_cli.training.plots import draw_curves
 from clipcount_cli.training.trainer import Batch, Trainer
@@ -223,10 +223,9 @@ class _Run:
             with self.trainer.averaged() as model:
                 self.save_weights(model, self.folder.last)
             self.folder.save_state({**self.trainer.state(), "progress": vars(self.progress)})
-        except OSError as error:
+        except ClipCountError as error:
             raise TrainingError(
-                f"{self.folder.path} cannot be written: {error.strerror or error}",
-                hint=f"make room, then go on with `clipcount train --resume {self.folder.path}`",
+                str(error), hint=f"then go on with `clipcount train --resume {self.folder.path}`"
             ) from error
 
 

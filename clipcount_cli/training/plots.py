@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcount_cli.training.folder import Row, replacing
+from clipcount_cli.files import written_whole
+from clipcount_cli.training.folder import Row
 
 _PANELS = (
     ("loss", "loss", ("loss", "density", "count", "contrast", "negative")),
@@ -30,5 +31,5 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
             axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch", ylabel=unit)
         axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
+    with written_whole(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

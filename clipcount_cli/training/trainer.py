@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from clipcount_cli import distributed
+from clipcount_cli.api import DTYPES
 from clipcount_cli.config import TrainConfig
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.errors import TrainingError
@@ -29,7 +30,6 @@ from clipcount_cli.training.losses import (
 )
 
 LOSSES = ("density", "count", "contrast", "negative")
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Trainer:
         """freeze_norms: keep the batch norms' statistics, as few photographs need it."""
         self.model, self.config, self.plan = model, config, plan
         self.device = model.patch_proj.weight.device
-        self.dtype = _DTYPES[precision]
+        self.dtype = DTYPES[precision]
         self.freeze_norms = freeze_norms
         self.step_number = 0
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}

@@ -1,0 +1,118 @@
+"""Photographs decoded and resized once, and kept: in memory, then in a file that is mapped.
+
+[photos.py] -> sampler.py -> loop.py. Training must never wait for a JPEG.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipcount_cli import console
+from clipcount_cli.config import WindowConfig
+from clipcount_cli.counting.images import read_image
+from clipcount_cli.counting.windows import resize_shorter_side
+from clipcount_cli.data.samples import Prepared, Sample, prepare_pixels
+from clipcount_cli.errors import DataError, ImageReadError
+from clipcount_cli.files import cannot_write
+
+_READERS = 8  # threads that decode
+_NAMED_AT_MOST = 20  # unreadable photographs in one message
+
+Pixels = NDArray[np.uint8]
+Points = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph at training size, and where the objects of each of its prompts are."""
+
+    name: str
+    path: Path
+    pixels: Pixels  # (H, W, 3), the shorter side as a window's
+    points_px: dict[str, Points]  # prompt -> (K, 2) as (x, y) in `pixels`
+    truths: dict[str, int] = field(default_factory=dict)  # prompt -> count by the data's protocol
+
+    def prepared(self, samples: Sequence[Sample]) -> list[Prepared]:
+        """What `evaluation` asks for, without reading the file again."""
+        return [
+            Prepared(self.pixels, self.points_px[s.prompt], self.truths[s.prompt]) for s in samples
+        ]
+
+
+class Shelf:
+    """Keeps arrays in memory up to a limit, beyond it in one temporary file in `folder`."""
+
+    def __init__(self, limit_bytes: float, folder: Path) -> None:
+        self._left_bytes = limit_bytes
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+
+    def keep(self, pixels: Pixels) -> Pixels:
+        """The same pixels, wherever they are kept from now on."""
+        if pixels.nbytes <= self._left_bytes:
+            self._left_bytes -= pixels.nbytes
+            return np.ascontiguousarray(pixels)
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+            offset = self._file.seek(0, 2)
+            self._file.write(np.ascontiguousarray(pixels).data)
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self._folder, error) from error
+        return np.memmap(self._file, np.uint8, "r", offset, pixels.shape)
+
+
+def read_photos(samples: Iterable[Sample], shelf: Shelf, title: str) -> list[Photo]:
+    """Decode and resize every photograph once; DataError names all that cannot be read."""
+    pictures: dict[Path, list[Sample]] = {}
+    for sample in samples:
+        pictures.setdefault(sample.image, []).append(sample)
+    photos: list[Photo] = []
+    faults: list[str] = []
+    with (
+        console.progress(title, len(pictures), "images") as bar,
+        ThreadPoolExecutor(_READERS) as pool,
+    ):
+        for outcome in pool.map(_read, pictures.values()):
+            bar.advance()
+            if isinstance(outcome, ImageReadError):
+                faults.append(str(outcome))
+            else:
+                kept = shelf.keep(outcome.pixels)
+                photos.append(
+                    Photo(outcome.name, outcome.path, kept, outcome.points_px, outcome.truths)
+                )
+    if faults:
+        more = len(faults) - _NAMED_AT_MOST
+        lines = faults[:_NAMED_AT_MOST] + ([f"and {more} more"] if more > 0 else [])
+        raise DataError(
+            "\n".join([f"{len(faults)} photographs cannot be read:", *lines]),
+            hint="mend or remove them; nothing has been started",
+        )
+    return photos
+
+
+def _read(picture: Sequence[Sample]) -> Photo | ImageReadError:
+    try:
+        pixels = read_image(picture[0].image, picture[0].name).pixels
+    except ImageReadError as error:
+        return error
+    laid_out = [prepare_pixels(sample, pixels) for sample in picture]
+    whole = laid_out[0].pixels
+    resized = resize_shorter_side(whole, WindowConfig.side_px)
+    scale = np.array(resized.shape[1::-1]) / np.array(whole.shape[1::-1])
+    points = {
+        sample.prompt: (prepared.points_px * scale).astype(np.float32)
+        for sample, prepared in zip(picture, laid_out, strict=True)
+    }
+    truths = {s.prompt: p.truth for s, p in zip(picture, laid_out, strict=True)}
+    return Photo(picture[0].name, picture[0].image, resized, points, truths)

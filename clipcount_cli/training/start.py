@@ -1,0 +1,178 @@
+"""What a training starts from: CLIP with a fresh head, or weights that count already.
+
+[start.py] -> trainer.py -> loop.py. Recipe, ablation and weights may ask for different networks:
+what can change is said, what cannot is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.counting.prompts import bpe_ids
+from clipcount_cli.errors import UsageError, WeightsError
+from clipcount_cli.weights import cache, checkpoint
+from clipcount_cli.weights.registry import CLIP_NAME
+
+CLIP_TEMPLATE = "a photo of {}"  # where no context is learned, as the paper's ablation words it
+_FRESH_READOUT = -4.0  # a fresh head answers next to nothing: most of a window is empty
+# Fields that TrainConfig and ModelConfig share: asked for by a recipe or option, or as the weights.
+_SHARED = tuple(
+    f.name
+    for f in dataclasses.fields(TrainConfig)
+    if f.name in {g.name for g in dataclasses.fields(ModelConfig)}
+)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network before its first step, and how it came to be."""
+
+    model: ClipCount
+    config: TrainConfig  # as resolved with the weights
+    origin: Mapping[str, Any]
+    dtypes: Mapping[str, torch.dtype]  # of the tensors that were read, to be saved as they came
+    notices: tuple[str, ...] = ()
+
+
+def begin(init: str, recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]) -> Start:
+    """Build the network to train; given: the options a user chose, which no weights overrule.
+
+    prompts: those of the training photographs; words that a small vocabulary lacks get rows of
+    their own. Raises WeightsError where the weights are missing, UsageError where they clash.
+    """
+    if init == CLIP_NAME:
+        return _from_clip(recipe, given)
+    return _from_weights(cache.resolve(init).path, recipe, given, prompts)
+
+
+def choose_trained(model: ClipCount, config: TrainConfig) -> None:
+    """Let gradients reach what learns: all, or what stands beside CLIP."""
+    for name, parameter in model.named_parameters():
+        learns = config.tuning == "full" or not name.startswith("clip.")
+        if config.contrast == "patches" and name.startswith("clip."):
+            learns &= name.startswith("clip.visual.")  # the text is fixed in this ablation
+        parameter.requires_grad_(learns)
+
+
+def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
+    path = cache.installed().get(CLIP_NAME)
+    if path is None:
+        raise WeightsError(
+            "CLIP ViT-B/16 is not installed",
+            hint="run `clipcount download-weights clip`, or start from the small model in the "
+            "package: --init tiny",
+        )
+    config = dataclasses.replace(RECIPES[recipe], **given)
+    wanted = _model_config(ModelConfig(), config)
+    torch.manual_seed(config.seed)
+    model = ClipCount(wanted)
+    if recipe == Recipe.default:
+        nn.init.constant_(_readout_bias(model), _FRESH_READOUT)
+    state, metadata = checkpoint.load_state(path)
+    model.load_state_dict(state, strict=False)
+    return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state))
+
+
+def _from_weights(
+    path: Path, recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]
+) -> Start:
+    state, metadata = checkpoint.load_state(path)
+    theirs = metadata.config
+    config = _as_weights(RECIPES[recipe], theirs, given)
+    wanted = _model_config(theirs, config)
+    notices = [
+        f"{path.stem} has {name} {getattr(theirs, name)}, this training uses "
+        f"{getattr(wanted, name)}"
+        for name in ("readout", "template", "heads", "interaction")
+        if getattr(theirs, name) != getattr(wanted, name)
+    ]
+    wanted, state = with_words(wanted, state, prompts)
+    torch.manual_seed(config.seed)
+    model = ClipCount(wanted)
+    own = model.state_dict()
+    checkpoint.require_shapes(
+        {name: tuple(own[name].shape) for name in own if name in state},
+        {name: tuple(tensor.shape) for name, tensor in state.items() if name in own},
+        path,
+    )
+    if fresh := sorted({name.split(".")[0] for name in own if name not in state}):
+        notices.append(f"starts from nothing, as {path.stem} does not have it: {', '.join(fresh)}")
+    model.load_state_dict({name: t for name, t in state.items() if name in own}, strict=False)
+    return Start(model, config, _origin(path.stem, metadata.origin), _dtypes(state), tuple(notices))
+
+
+def _as_weights(recipe: TrainConfig, theirs: ModelConfig, given: Mapping[str, Any]) -> TrainConfig:
+    """The recipe for a network that exists: its shape stays, unless an option says otherwise."""
+    kept = {name: getattr(theirs, name) for name in _SHARED if name != "readout"}
+    if theirs.clip.convolutional:
+        tuning = "full"
+    else:
+        tuning = "prompts" if theirs.visual_prompts else "frozen"
+    # Weights without visual prompts have no place to put them: their number is not recovered.
+    kept["visual_prompts"] = theirs.visual_prompts or recipe.visual_prompts
+    config = dataclasses.replace(recipe, **{**kept, "tuning": tuning, **given})
+    if theirs.clip.convolutional and config.tuning == "prompts":
+        raise UsageError(
+            "--tuning prompts needs a vision transformer, and these weights have a convolutional "
+            "image tower",
+            hint="use --tuning full or --tuning frozen",
+        )
+    return config
+
+
+def _model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
+    """The network that `config` asks for, in everything else like `base`."""
+    changes = {name: getattr(config, name) for name in _SHARED}
+    if config.tuning != "prompts":
+        changes["visual_prompts"] = 0
+    if config.contrast == "patches":  # the text is CLIP's own, read where CLIP reads it
+        changes |= {"context_tokens": 0, "template": CLIP_TEMPLATE, "readout": "eot"}
+    return dataclasses.replace(base, **changes)
+
+
+def with_words(
+    config: ModelConfig, state: Mapping[str, Tensor], prompts: Iterable[str]
+) -> tuple[ModelConfig, dict[str, Tensor]]:
+    """Give each BPE id that `prompts` need and the vocabulary lacks a row of its own.
+
+    Until now they shared row 0, and the new rows begin as copies of it.
+    """
+    known = config.clip.vocabulary
+    ids = {i for prompt in prompts for i in bpe_ids(config.template.format(prompt))}
+    new = tuple(sorted(ids - set(known)))
+    if not known or not new:
+        return config, dict(state)
+    name = "clip.token_embedding.weight"
+    table = torch.cat([state[name], state[name][:1].expand(len(new), -1)])
+    clip = dataclasses.replace(config.clip, vocabulary=(*known, *new))
+    return dataclasses.replace(config, clip=clip), {**state, name: table}
+
+
+def _readout_bias(model: ClipCount) -> Tensor:
+    bias = model.decoder.readout.bias
+    assert bias is not None
+    return bias
+
+
+def _origin(name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
+    from clipcount_cli import __version__
+
+    return {
+        "name": f"trained from {name}",
+        "licence": origin.get("licence", ""),
+        "started_from": {"name": name, **origin},
+        "created_by": f"clipcount-cli {__version__}",
+    }
+
+
+def _dtypes(state: Mapping[str, Tensor]) -> dict[str, torch.dtype]:
+    return {name: tensor.dtype for name, tensor in state.items()}

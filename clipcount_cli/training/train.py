@@ -1,0 +1,307 @@
+"""`clipcount train`: a data set and a start become RUN/, or RUN/ goes on where it stopped.
+
+photos.py, sampler.py, start.py, trainer.py -> loop.py -> [train.py]. All that can be refused is
+refused before the first step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipcount_cli import console, distributed
+from clipcount_cli.api import DTYPES, pick_device, pick_precision
+from clipcount_cli.config import Recipe, TrainConfig, to_json
+from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.counting.prompts import unread_part
+from clipcount_cli.data.datasets import Dataset, load_dataset
+from clipcount_cli.data.samples import Prepared, Sample
+from clipcount_cli.errors import TrainingError, UsageError
+from clipcount_cli.evaluation import Metrics, evaluate, gathered
+from clipcount_cli.files import cannot_write
+from clipcount_cli.training.folder import Row, RunFolder
+from clipcount_cli.training.loop import Validate, fit
+from clipcount_cli.training.photos import Photo, Shelf, read_photos
+from clipcount_cli.training.sampler import Sampler
+from clipcount_cli.training.start import Start, begin, choose_trained
+from clipcount_cli.training.trainer import Trainer
+from clipcount_cli.weights import checkpoint
+
+_GIGABYTE = 1e9
+_UNREAD_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asked for; None and empty where nothing was said."""
+
+    data: Path | None = None
+    out: Path | None = None
+    init: str | None = None
+    recipe: Recipe | None = None
+    part: str | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    hyper_parameters: Mapping[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A run as it was resolved: what config.json holds, beside the network's own configuration."""
+
+    data: str
+    part: str | None
+    init: str
+    recipe: Recipe
+    precision: str
+    data_sha256: str
+    train: TrainConfig
+
+
+def train(request: Request) -> RunFolder:
+    """Train from the beginning into a new folder; InterruptedRunError when asked to stop."""
+    if request.data is None:
+        raise UsageError("what to train on is missing", hint="name it with --data DIR")
+    device = _device(request.device)
+    with distributed.joined(device):
+        folder = _new_folder(request.out, request.overwrite)
+        dataset = _load(request.data, request.part)
+        prompts = sorted({sample.prompt for sample in dataset.split("train")})
+        init, recipe = request.init or "clip", request.recipe or Recipe.default
+        start = begin(init, recipe, request.hyper_parameters, prompts)
+        settings = Settings(
+            str(request.data.resolve()),
+            request.part,
+            init,
+            recipe,
+            pick_precision(request.precision, device),
+            _fingerprint(dataset),
+            start.config,
+        )
+        return _run(folder, settings, start, dataset, device)
+
+
+def resume(run: Path, request: Request) -> RunFolder:
+    """Go on exactly where `run` stopped; UsageError names each option that differs from then."""
+    folder = RunFolder(run)
+    if not folder.config.is_file() or not folder.last.is_file():
+        raise UsageError(f"{run} holds no training to go on with", hint="start one with --data DIR")
+    settings = _read_settings(folder)
+    _refuse_differences(request, settings, run)
+    device = _device(request.device)
+    with distributed.joined(device):
+        dataset = _load(Path(settings.data), settings.part)
+        if _fingerprint(dataset) != settings.data_sha256:
+            raise TrainingError(
+                f"{settings.data} is not what it was when {run} began: names, prompts or dots "
+                "have changed",
+                hint=f"start anew from its weights: --init {folder.last} --data {settings.data}",
+            )
+        state, metadata = checkpoint.load_state(folder.last)
+        model = ClipCount(metadata.config)
+        model.load_state_dict(state, strict=False)
+        dtypes = {name: tensor.dtype for name, tensor in state.items()}
+        start = Start(model, settings.train, metadata.origin, dtypes)
+        return _run(folder, settings, start, dataset, device)
+
+
+def _run(
+    folder: RunFolder, settings: Settings, start: Start, dataset: Dataset, device: torch.device
+) -> RunFolder:
+    config = start.config
+    _check_numbers(config)
+    model = start.model.float().to(device)
+    choose_trained(model, config)
+    shelf = Shelf(config.cache_gb * _GIGABYTE, folder.path)
+    photos = read_photos(dataset.split("train"), shelf, "reading train")
+    validation = read_photos(dataset.split("val"), shelf, "reading val")
+    sampler = Sampler(photos, config, model.config, device)
+    # Few photographs say little about a batch norm's statistics: those of the start are kept.
+    trainer = Trainer(model, config, sampler.plan, settings.precision, freeze_norms=True)
+    _tell(folder, start, trainer, photos, validation)
+
+    def save_weights(model: ClipCount, path: Path) -> None:
+        checkpoint.save(_as_read(model, start, trainer), model.config, path, start.origin)
+
+    if distributed.is_first() and not folder.checkpoint.exists():
+        _require_space(folder.path, trainer)
+        save_weights(model, folder.last)
+        saved = {**to_json(settings), "model": to_json(model.config)}
+        folder.save_config({**saved, "trained_parameters": trainer.trained_parameters})
+    validate = _validation(dataset.split("val"), validation, settings.precision)
+    fit(trainer, sampler.batches, folder, save_weights, validate, config.validate_every)
+    return folder
+
+
+def _device(name: str) -> torch.device:
+    device = pick_device(name)
+    if device.type == "cuda" and distributed.world_size() > 1:
+        device = torch.device("cuda", distributed.local_rank())
+        torch.cuda.set_device(device)
+    return device
+
+
+def _load(data: Path, part: str | None) -> Dataset:
+    dataset = load_dataset(data, part)
+    if distributed.is_first():
+        for notice in dataset.notices:
+            console.notice(notice)
+    return dataset
+
+
+def _new_folder(out: Path | None, overwrite: bool) -> RunFolder:
+    """Make RUN/, which must be new or empty; the first process decides for all."""
+    named = Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S") if out is None else out
+    path = Path(distributed.gather(named)[0])
+    folder = RunFolder(path)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{path} is a file, not a folder", hint="choose another with --out")
+    occupied = path.is_dir() and any(path.iterdir())
+    distributed.barrier()
+    if occupied and not overwrite:
+        raise UsageError(
+            f"{path} is not empty",
+            hint=f"go on with --resume {path}, choose another with --out, or add --overwrite",
+        )
+    if distributed.is_first():
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            folder.clear()
+        except OSError as error:
+            raise cannot_write(path, error) from error
+    distributed.barrier()
+    return folder
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    world = distributed.world_size()
+    if config.batch < 1 or config.batch % world:
+        raise UsageError(f"--batch {config.batch} cannot be shared by {world} processes")
+    shares = config.class_mosaic_share + config.mosaic_share + config.changed_share
+    if not 0 <= shares <= 1:
+        raise UsageError(f"the shares of mosaics and changed windows add up to {shares:g}, not 1")
+    for name in ("epochs", "validate_every", "step_epochs", "tau", "sigma_px", "learning_rate"):
+        if getattr(config, name) <= 0:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} must be above 0, not {getattr(config, name)}")
+
+
+def _tell(
+    folder: RunFolder,
+    start: Start,
+    trainer: Trainer,
+    photos: Sequence[Photo],
+    validation: Sequence[Photo],
+) -> None:
+    if not distributed.is_first():
+        return
+    for notice in start.notices:
+        console.notice(notice)
+    prompts = sorted({prompt for photo in photos for prompt in photo.points_px})
+    unread = [told for p in prompts if (told := unread_part(p, start.model.config)) is not None]
+    if unread:
+        shown = "; ".join(unread[:_UNREAD_SHOWN])
+        console.notice(f"{len(unread)} of {len(prompts)} prompts are not read in full: {shown}")
+    console.notice(
+        f"{trainer.trained_parameters:,} of "
+        f"{sum(p.numel() for p in start.model.parameters()):,} parameters are trained, on "
+        f"{len(photos)} photographs, validated on {len(validation)}, into {folder.path}"
+    )
+
+
+def _as_read(model: ClipCount, start: Start, trainer: Trainer) -> dict[str, torch.Tensor]:
+    """The network's tensors; those that were not trained in the precision they came in."""
+    return {
+        name: tensor
+        if name in trainer.trained or name not in start.dtypes
+        else tensor.to(start.dtypes[name])
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def _require_space(path: Path, trainer: Trainer) -> None:
+    """Refuse a disk that cannot hold two weights files and two checkpoints, one half-written."""
+    weights = sum(t.nbytes for t in trainer.model.state_dict().values())
+    states = 3 + bool(trainer.average)  # the weights, AdamW's two memories, the average
+    needed = 3 * weights + 2 * states * 4 * trainer.trained_parameters
+    free = shutil.disk_usage(path).free
+    if free < needed:
+        raise TrainingError(
+            f"{path} has {free / _GIGABYTE:.2g} GB left, and this training writes up to "
+            f"{needed / _GIGABYTE:.2g} GB",
+            hint="make room, or choose another disk with --out",
+        )
+
+
+def _validation(samples: Sequence[Sample], photos: Sequence[Photo], precision: str) -> Validate:
+    """What `eval` would print for these weights, on the validation split."""
+    by_path = {photo.path: photo for photo in photos}
+
+    def load(picture: Sequence[Sample]) -> list[Prepared]:
+        return by_path[picture[0].image].prepared(picture)
+
+    def validate(model: ClipCount) -> Row:
+        counter = Counter(model, "training", "", precision)
+        dtype, kind = DTYPES[precision], counter.device.type
+        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
+            rows = gathered(evaluate(counter, samples, prompt_check=True, load=load))
+        found = Metrics.of(rows)
+        named = {name: getattr(found, name) for name in ("mae", "rmse", "nmn", "pccn")}
+        return {f"val_{name}": value for name, value in named.items() if value is not None}
+
+    return validate
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Changes when a name, a prompt or a dot that training uses does."""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        for sample in dataset.split(split):
+            digest.update(f"{split}\0{sample.name}\0{sample.prompt}\0".encode())
+            digest.update(sample.points_px.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _read_settings(folder: RunFolder) -> Settings:
+    try:
+        saved = json.loads(folder.config.read_text(encoding="utf-8"))
+        names = {f.name for f in dataclasses.fields(Settings)}
+        plain = {name: value for name, value in saved.items() if name in names}
+        settings = Settings(**{**plain, "train": TrainConfig(**saved["train"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(f"{folder.config} cannot be read: {error}") from error
+    return settings
+
+
+def _refuse_differences(request: Request, settings: Settings, run: Path) -> None:
+    asked: dict[str, Any] = {
+        "data": None if request.data is None else str(request.data.resolve()),
+        "out": None if request.out is None else str(request.out.resolve()),
+        "init": request.init,
+        "recipe": request.recipe,
+        "part": request.part,
+        "precision": None if request.precision == "auto" else request.precision,
+        **request.hyper_parameters,
+    }
+    then = {**to_json(settings), **to_json(settings.train), "out": str(run.resolve())}
+    differences = [
+        f"--{name.replace('_', '-')} {value} (was {then[name]})"
+        for name, value in asked.items()
+        if value is not None and value != then[name]
+    ]
+    if differences:
+        raise UsageError(
+            f"{run} was begun with other options: {', '.join(differences)}",
+            hint="leave them out to go on, or start another run",
+        )
