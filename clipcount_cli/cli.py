@@ -18,6 +18,21 @@ from clipcount_cli.config import Recipe, TrainConfig, shown_default
 from clipcount_cli.errors import ClipCountError, ExitCode, UsageError, WeightsError
 from clipcount_cli.files import refuse_existing
 from clipcount_cli.options import (
+    BatchWindowsOption,
+    CsvOption,
+    ExcelOption,
+    FailFastOption,
+    FoldersArgument,
+    FromFileOption,
+    HeatmapsOption,
+    JsonLinesOption,
+    MergeOption,
+    PromptOption,
+    PromptsOption,
+    ReportOption,
+    ResumeBatchOption,
+    ShardOption,
+    WorkersOption,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -126,6 +141,43 @@ def count(
         console.show_counts(image, results)
 
 
+@app.command()
+@with_manners
+def batch(
+    sources: FoldersArgument = None,
+    *,
+    csv: CsvOption,
+    prompt: PromptOption = None,
+    prompts: PromptsOption = None,
+    from_file: FromFileOption = None,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tiles: TilesOption = 1,
+    json_lines: JsonLinesOption = None,
+    heatmaps: HeatmapsOption = None,
+    report: ReportOption = None,
+    excel: ExcelOption = False,
+    resume: ResumeBatchOption = False,
+    overwrite: OverwriteOption = False,
+    fail_fast: FailFastOption = False,
+    batch_windows: BatchWindowsOption = None,
+    workers: WorkersOption = None,
+    shard: ShardOption = None,
+    merge: MergeOption = False,
+) -> None:
+    """Count in every photograph of a folder: a row for each image and prompt."""
+    from clipcount_cli import batch as service
+
+    asked = locals()  # every option but those that load the counter has a field of its own
+    request = service.BatchRequest(
+        **{name: asked[name] for name in service.FIELDS},
+    )
+    summary = service.run(request, lambda: open_counter(weights, device, precision))
+    service.tell(summary)
+    raise typer.Exit(summary.exit_code)
+
+
 def open_counter(weights: str | None, device: str, precision: Precision) -> Counter:
     """Load the weights asked for, and say which were chosen where none were."""
     from clipcount_cli.api import load_counter  # 4 s: torch and open_clip
@@ -174,6 +226,7 @@ def download_weights(
 ) -> None:
     """Install weights as one verified file and print its path."""
     from clipcount_cli.weights import cache, install
+    from clipcount_cli.weights.registry import DEFAULT_NAME
 
     if listing + check + (remove is not None) > 1:
         raise UsageError("--list, --check and --remove are three different tasks", hint="give one")
@@ -185,7 +238,7 @@ def download_weights(
         console.show_line(cache.remove(remove))
     else:
         request = install.InstallRequest(
-            name or install.DEFAULT_NAME, install_as, checkpoint, clip, url, sha256, force, offline
+            name or DEFAULT_NAME, install_as, checkpoint, clip, url, sha256, force, offline
         )
         with console.progress(request.target_name, unit="bytes") as bar:
             path = install.install(request, console.notice, bar.restart)
@@ -201,10 +254,7 @@ def show_checked(checked: Iterable[tuple[str, WeightsError | None]]) -> None:
             console.show_error(fault)
             damaged.append(name)
     if damaged:
-        raise WeightsError(
-            f"damaged: {', '.join(damaged)}",
-            hint=f"run `clipcount download-weights {damaged[0]} --force`",
-        )
+        raise WeightsError(f"damaged: {', '.join(damaged)}")
 
 
 SplitOption = Annotated[

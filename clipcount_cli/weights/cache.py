@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from clipcount_cli.errors import UsageError, WeightsError
 from clipcount_cli.weights.checkpoint import (
@@ -136,13 +137,12 @@ def _unknown(weights: str | Path) -> WeightsError:
     )
 
 
-@dataclass(frozen=True)
-class InventoryRow:
+class InventoryRow(NamedTuple):
     """One line of what can be had and what is here."""
 
     name: str
     state: str  # "in the package", "installed" or "not installed"
-    path: Path | None
+    file: Path | str  # "" where there is none
     about: str
 
 
@@ -156,7 +156,7 @@ def inventory() -> list[InventoryRow]:
             rows.append(InventoryRow(name, "in the package", asset(entry.asset), about))
         else:
             state = "installed" if name in here else "not installed"
-            rows.append(InventoryRow(name, state, here.get(name), about))
+            rows.append(InventoryRow(name, state, here.get(name, ""), about))
     others = {name: path for name, path in here.items() if name not in TABLE}
     return rows + [InventoryRow(n, "installed", p, _about(p)) for n, p in others.items()]
 
@@ -170,14 +170,16 @@ def _about(path: Path) -> str:
 
 def verify(name: str | None = None) -> Iterator[tuple[str, WeightsError | None]]:
     """Read installed weights in full, `name` or all; yield what is wrong with each, or None."""
-    here = {row.name: row.path for row in inventory() if row.path is not None}
+    here = {row.name: Path(row.file) for row in inventory() if row.file}
     if name is not None and name not in here:
         raise _unknown(name)
     for chosen, path in here.items() if name is None else [(name, here[name])]:
         try:
             _verify_file(path)
         except WeightsError as error:
-            yield chosen, error
+            anew = f"run `clipcount download-weights {chosen} --force`, from the same sources"
+            hint = "install clipcount-cli anew" if chosen == EMBEDDED_NAME else anew
+            yield chosen, WeightsError(str(error), hint)
         else:
             yield chosen, None
 
