@@ -132,17 +132,23 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
     )
 
 
-def write(report: Report, files: Files, counter: Counter, samples: Sequence[Sample]) -> None:
-    """Write the files that were asked for."""
-    if files.csv == STDOUT:
-        GrowingFile(None).append(as_csv(report.rows).encode())
-    elif files.csv is not None:
+def publish(report: Report, files: Files, counter: Counter, dataset: Dataset, json: bool) -> None:
+    """Write the files that were asked for and put the figures on stdout, in one process."""
+    if not distributed.is_first():
+        return
+    if files.csv is not None and files.csv != STDOUT:
         with written_whole(files.csv) as temporary:
-            temporary.write_text(as_csv(report.rows), encoding="utf-8", newline="")
+            temporary.write_bytes(as_csv(report.rows).encode())
     if files.plot is not None:
         write_scatter(report.rows, files.plot, report.title)
     if files.worst is not None:
-        write_worst(counter, samples, report.rows, files.worst)
+        write_worst(counter, dataset.split(report.split), report.rows, files.worst)
+    if files.csv == STDOUT:
+        GrowingFile(None).append(as_csv(report.rows).encode())
+    elif json:
+        console.show_json(report.as_json())
+    else:
+        report.show()
 
 
 def as_csv(rows: Sequence[EvalRow]) -> str:

@@ -1,0 +1,200 @@
+"""`clipcount eval` from the command line: its table, JSON, files and exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+import torch
+from dataset_folders import make_carpk, make_fsc147, make_own, make_shanghaitech
+from PIL import Image
+from typer.testing import CliRunner
+
+from clipcount_cli.cli import app
+from clipcount_cli.config import ClipConfig, ModelConfig
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.weights import checkpoint
+
+KEYS = ["dataset", "split", "images", "failed", "mae", "rmse", "nae", "sre"]
+KEYS += ["rmse_without_two_largest", "weights", "device", "precision"]
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    torch.manual_seed(0)
+    tower = ClipConfig(
+        embed_dim=16,
+        image_size_px=32,
+        image_layers=1,
+        image_width=64,
+        text_width=16,
+        text_heads=1,
+        text_layers=1,
+        vocabulary=tuple(range(320, 900)),
+    )
+    config = ModelConfig(tower, width=16, heads=2, visual_prompts=0, decoder_widths=(8, 8))
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    checkpoint.save(ClipCount(config), config, path, origin={"name": "small"})
+    return path
+
+
+@pytest.fixture
+def fsc147(tmp_path):
+    splits = {"train": ["1.jpg"], "val": ["2.jpg"], "test": ["3.jpg", "4.jpg", "5.jpg"]}
+    classes = {"1.jpg": "pens", "2.jpg": "owls", "3.jpg": "cups", "4.jpg": "cats", "5.jpg": "cats"}
+    return make_fsc147(tmp_path / "fsc", splits, classes)
+
+
+@pytest.fixture
+def run(weights):
+    def invoke(data, *options):
+        fixed = ["--weights", weights, "--device", "cpu", "--precision", "fp32"]
+        return CliRunner().invoke(
+            app, [str(word) for word in ("eval", "--data", data, *fixed, *options)]
+        )
+
+    return invoke
+
+
+def test_json_has_the_agreed_keys_in_their_order(run, fsc147):
+    result = run(fsc147, "--json")
+
+    figures = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert list(figures) == KEYS
+    assert (figures["dataset"], figures["split"], figures["images"]) == ("fsc147", "test", 3)
+    assert figures["weights"].startswith("small@")
+    assert (figures["device"], figures["precision"]) == ("cpu", "fp32")
+
+
+def test_the_table_shows_what_json_tells(run, fsc147):
+    figures = json.loads(run(fsc147, "--json").stdout)
+
+    table = run(fsc147).stdout
+
+    assert f"{figures['mae']:.3f}" in table
+    assert "RMSE" in table
+
+
+def test_prompt_check_adds_nmn_and_pccn(run, fsc147):
+    figures = json.loads(run(fsc147, "--json", "--prompt-check").stdout)
+
+    assert {"nmn", "pccn"} <= set(figures)
+    assert figures["nmn"] > 0
+    assert 0 <= figures["pccn"] <= 100
+
+
+def test_prompt_check_with_one_class_is_null_and_says_so(run, tmp_path):
+    make_carpk(tmp_path / "carpk", train=["a"], test=["b"])
+
+    result = run(tmp_path / "carpk", "--json", "--prompt-check")
+
+    assert json.loads(result.stdout)["nmn"] is None
+    assert json.loads(result.stdout)["pccn"] is None
+    assert "two classes" in result.stderr
+
+
+def test_below_three_images_the_figure_without_two_is_null(run, fsc147):
+    figures = json.loads(run(fsc147, "--json", "--split", "val").stdout)
+
+    assert figures["rmse_without_two_largest"] is None
+
+
+def test_csv_holds_a_row_for_each_image_and_its_errors_make_the_mae(run, fsc147, tmp_path):
+    figures = json.loads(run(fsc147, "--json", "--csv", tmp_path / "rows.csv").stdout)
+
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert list(rows[0]) == ["image", "prompt", "count", "truth", "error"]
+    assert [row["image"] for row in rows] == ["3.jpg", "4.jpg", "5.jpg"]
+    errors = [abs(float(row["error"])) for row in rows]
+    assert sum(errors) / 3 == pytest.approx(figures["mae"], abs=1e-4)
+    assert float(rows[0]["count"]) - float(rows[0]["truth"]) == pytest.approx(
+        float(rows[0]["error"]), abs=2e-4
+    )
+
+
+def test_csv_goes_to_stdout_alone_where_asked(run, fsc147):
+    result = run(fsc147, "--csv", "-")
+
+    assert len(list(csv.DictReader(io.StringIO(result.stdout)))) == 3
+
+
+def test_pictures_are_written(run, fsc147, tmp_path):
+    result = run(fsc147, "--plot", tmp_path / "plot.png", "--worst", tmp_path / "worst")
+
+    assert result.exit_code == 0, result.stderr
+    assert Image.open(tmp_path / "plot.png").size[0] > 300
+    drawn = sorted(path.name for path in (tmp_path / "worst").iterdir())
+    assert [name[:3] for name in drawn] == ["01_", "02_", "03_"]
+
+
+def test_an_existing_file_is_kept_unless_overwriting_was_asked_for(run, fsc147, tmp_path):
+    (tmp_path / "rows.csv").write_text("mine")
+
+    refused = run(fsc147, "--csv", tmp_path / "rows.csv")
+    kept = (tmp_path / "rows.csv").read_text()
+    replaced = run(fsc147, "--csv", tmp_path / "rows.csv", "--overwrite")
+
+    assert (refused.exit_code, kept, replaced.exit_code) == (2, "mine", 0)
+
+
+def test_a_folder_of_worst_pictures_that_is_not_empty_is_refused(run, fsc147, tmp_path):
+    assert run(fsc147, "--worst", fsc147).exit_code == 2
+
+
+def test_an_unreadable_image_is_counted_as_failed_named_and_exits_3(run, fsc147):
+    (fsc147 / "images_384_VarV2" / "4.jpg").write_bytes(b"\xff\xd8\xff cut off")
+
+    result = run(fsc147, "--json")
+
+    figures = json.loads(result.stdout)
+    assert result.exit_code == 3
+    assert (figures["images"], figures["failed"]) == (3, 1)
+    assert "4.jpg" in result.stderr
+
+
+def test_when_every_image_fails_the_exit_code_is_1_and_the_figures_are_null(run, fsc147):
+    (fsc147 / "images_384_VarV2" / "2.jpg").write_bytes(b"no image")
+
+    result = run(fsc147, "--json", "--split", "val")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["mae"] is None
+
+
+def test_a_broken_data_set_is_refused_before_weights_are_even_looked_for(fsc147):
+    (fsc147 / "images_384_VarV2" / "4.jpg").unlink()
+
+    command = ["eval", "--data", str(fsc147), "--weights", "no such weights"]
+    result = CliRunner().invoke(app, command)
+
+    assert result.exit_code == 1
+    assert "missing images (1): images_384_VarV2/4.jpg" in result.stderr
+
+
+def test_an_unknown_split_is_a_usage_error(run, fsc147):
+    assert run(fsc147, "--split", "holdout").exit_code == 2
+
+
+def test_split_all_takes_every_picture(run, fsc147):
+    assert json.loads(run(fsc147, "--json", "--split", "all").stdout)["images"] == 5
+
+
+def test_part_of_shanghaitech_names_the_data_set(run, tmp_path):
+    make_shanghaitech(tmp_path / "sht", "part_A", test=1)
+    make_shanghaitech(tmp_path / "sht", "part_B", test=2)
+
+    figures = json.loads(run(tmp_path / "sht", "--json", "--part", "B").stdout)
+
+    assert (figures["dataset"], figures["images"]) == ("shanghaitech_B", 2)
+
+
+def test_own_data_counts_several_prompts_of_one_image_as_one_image(run, tmp_path):
+    make_own(tmp_path / "own", ["a.jpg,cups,1,1", "a.jpg,pens,,"], ["a.jpg"])
+
+    figures = json.loads(run(tmp_path / "own", "--json", "--split", "all").stdout)
+
+    assert figures["images"] == 1
+    assert figures["dataset"] == "own"
