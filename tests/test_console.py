@@ -110,6 +110,7 @@ def test_a_bar_on_a_terminal_shows_its_note(monkeypatch):
         def isatty(self) -> bool:
             return True
 
+    monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     console.set_manners()

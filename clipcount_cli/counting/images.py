@@ -11,7 +11,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -23,7 +22,8 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clipcount_cli.counting.tones import flatten, flatten_deep, keep_byte
-from clipcount_cli.errors import ClipCountError, ImageReadError, UsageError
+from clipcount_cli.errors import ImageReadError, UsageError
+from clipcount_cli.files import written_whole
 
 MAX_PIXELS = 180_000_000  # 540 MB as RGB; phones reach 200 MP only by interpolation
 MAX_ASPECT = 50  # beyond it the resized photograph is a thread hundreds of windows long
@@ -39,6 +39,7 @@ IMAGE_SUFFIXES = frozenset(
         *("tga", "qoi"),
     )
 )
+_LONGEST_JPEG_PX = 65_500
 _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 _COUNTED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # with pages or frames
@@ -130,20 +131,14 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
         raise UsageError(
             f"{path}: the folder {path.parent} does not exist", hint="create it, or name another"
         )
-    unfinished = path.parent / f".{secrets.token_hex(8)}.part"
+    if writer == "JPEG" and max(pixels.shape) > _LONGEST_JPEG_PX:
+        raise UsageError(
+            f"{path}: {pixels.shape[1]} x {pixels.shape[0]} px are too many for a JPEG",
+            hint="end the name in .png",
+        )
     settings = {"compress_level": 3} if writer == "PNG" else {"quality": 92, "subsampling": 0}
-    try:
-        with unfinished.open("xb") as stream:
-            Image.fromarray(pixels).save(stream, writer, **settings)
-        unfinished.replace(path)
-    except (OSError, ValueError) as error:
-        raise ClipCountError(
-            f"{path} could not be written: {_reason(error)}",
-            hint="check the folder's free space and permissions"
-            + (", or write a .png: JPEG ends at 65,535 px" if writer == "JPEG" else ""),
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with written_whole(path) as unfinished:
+        Image.fromarray(pixels).save(unfinished, writer, **settings)
 
 
 @contextmanager

@@ -431,17 +431,22 @@ def test_an_unknown_suffix_or_folder_is_a_usage_error(tmp_path, name):
     assert caught.value.hint
 
 
+def test_a_picture_too_long_for_jpeg_names_png(tmp_path):
+    with pytest.raises(UsageError, match="too many for a JPEG"):
+        write_image(tmp_path / "heat.jpg", np.zeros((1, 70_000, 3), np.uint8))
+
+
 def test_a_failed_write_leaves_the_older_file(tmp_path, monkeypatch):
     path = tmp_path / "heat.png"
     path.write_bytes(b"older")
 
-    def disk_full(_, stream, *args, **options):
-        stream.write(b"half")
+    def disk_full(_, unfinished, *args, **options):
+        unfinished.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", disk_full)
 
-    with pytest.raises(ClipCountError, match="No space left"):
+    with pytest.raises(ClipCountError, match="no space left"):
         write_image(path, noise(4, 4))
     assert path.read_bytes() == b"older"
     assert list(tmp_path.iterdir()) == [path]
