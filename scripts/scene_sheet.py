@@ -52,8 +52,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="pixels")
     parser.add_argument("--part", choices=("train", "test"), default="train")
     parser.add_argument("--no-dots", action="store_true")
+    parser.add_argument("--material", type=Path, help="pictures that scripts/material.py fetched")
     options = parser.parse_args()
-    catalogue = Catalogue.drawn()
+    material = options.material
+    catalogue = Catalogue.from_material(material) if material else Catalogue.drawn()
     config = SceneConfig(side_px=options.side)
     seeds = range(options.first_seed, options.first_seed + options.scenes)
     panels = [

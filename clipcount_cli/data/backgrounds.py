@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import colorsys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
+from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, ImageOps
 
 from clipcount_cli.data.brush import Floats, Pixels, smooth_noise
 
 GROUND_SIDE_PX = 320
 GROUNDS_A_KIND = 20
+PHOTOGRAPHED = 0.2  # share of grounds, where there are photographs
 
 
 def _tone(rng: np.random.Generator, vivid: float = 0.25) -> Floats:
@@ -252,14 +254,32 @@ def ground(kind: str, number: int, part: str = "train") -> Pixels:
     return (np.clip(KINDS[kind](rng), 0, 1) * 255).astype(np.uint8)
 
 
-def pick_ground(suited: str, side_px: int, rng: np.random.Generator, part: str) -> Floats:
-    """Choose a ground for things of `Noun.ground`; a random crop, (side, side, 3) in 0..255."""
+def read_ground(path: Path) -> Pixels:
+    """Read a photograph as a ground: its middle square; (320, 320, 3) uint8."""
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    fitted = ImageOps.fit(picture, (GROUND_SIDE_PX, GROUND_SIDE_PX), Image.Resampling.LANCZOS)
+    return np.asarray(fitted)
+
+
+def pick_ground(
+    suited: str, side_px: int, rng: np.random.Generator, part: str, photographs: Sequence[Pixels]
+) -> Floats:
+    """Choose a ground for things of `Noun.ground`; a random crop, (side, side, 3) in 0..255.
+
+    photographs: also chosen from, except for the microscope; mostly thrown out of focus.
+    """
     kind = str(rng.choice(SUITED[suited].split()))
-    whole = Image.fromarray(ground(kind, int(rng.integers(GROUNDS_A_KIND)), part))
+    pixels = ground(kind, int(rng.integers(GROUNDS_A_KIND)), part)
+    photographed = suited != "microscope" and bool(rng.random() < PHOTOGRAPHED)
+    if photographed and photographs:
+        pixels = photographs[int(rng.integers(len(photographs)))]
     crop_px = int(GROUND_SIDE_PX * rng.uniform(0.45, 1.0))
     left, top = rng.integers(0, GROUND_SIDE_PX - crop_px + 1, 2)
     box = (int(left), int(top), int(left) + crop_px, int(top) + crop_px)
-    crop = whole.resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+    crop = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
+    if photographed and photographs and rng.random() < 0.75:
+        crop = crop.filter(ImageFilter.BoxBlur(rng.uniform(1, 8) * side_px / 224))
     if rng.random() < 0.5:
         crop = crop.transpose(Image.Transpose.TRANSPOSE)
     return np.asarray(crop, np.float32)

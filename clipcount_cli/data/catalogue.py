@@ -5,15 +5,20 @@ Sprites for scenes, step 3 of 4: brush.py -> drawings.py -> [catalogue.py] -> sc
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
+from clipcount_cli.data.backgrounds import read_ground
 from clipcount_cli.data.brush import Pixels
 from clipcount_cli.data.drawings import DRAWINGS, TURNS, draw, turn_of
-from clipcount_cli.data.nouns import NOUNS, Noun, vocabulary_of
+from clipcount_cli.data.nouns import NOUNS, PICTURED, Noun, vocabulary_of
+from clipcount_cli.data.pictures import FOLDERS, LOOKS, Look, dye, looks_of, read_picture, vary
 
+PICTURE_EVERY = 3  # individuals of a noun that is also drawn: one in three is a picture
 INDIVIDUALS = 2 * TURNS  # drawn of each noun and colour; bounds the memory to about 0.4 GB
 
 
@@ -34,12 +39,25 @@ class Catalogue:
     """Nouns and the cut-outs that show them."""
 
     nouns: Mapping[str, Noun]
+    material: Path | None = None  # pictures that scripts/material.py fetched
     _kept: dict[tuple[str, str, int, str], Cutout] = field(default_factory=dict, repr=False)
+    _pictures: dict[tuple[str, str], Pixels] = field(default_factory=dict, repr=False)
+    _grounds: dict[str, list[Pixels]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def drawn(cls) -> Catalogue:
         """The catalogue of our own drawings alone: it needs no material."""
         return cls({name: NOUNS[name] for name in DRAWINGS})
+
+    @classmethod
+    def from_material(cls, folder: Path | str) -> Catalogue:
+        """Our own drawings and the pictures of `folder`. Raises DataError where one is missing."""
+        catalogue = cls({**NOUNS, **PICTURED}, Path(folder))
+        for part in FOLDERS:
+            for looks in LOOKS.values():
+                for look in looks:
+                    catalogue._picture(look, part)
+        return catalogue
 
     def cutouts(
         self,
@@ -50,7 +68,7 @@ class Catalogue:
         part: str = "train",
         angle: float | None = None,
     ) -> list[Cutout]:
-        """Choose `n` individuals of a noun in a colour ("": its own), turned by `angle` if given."""
+        """Choose `n` individuals of a noun in a colour ("": its own), turned by `angle` if any."""
         numbers = rng.integers(0, INDIVIDUALS, n)
         if angle is not None:
             step = round(angle / (2 * np.pi) * TURNS) % TURNS
@@ -60,10 +78,42 @@ class Catalogue:
     def _cutout(self, noun: str, colour: str, number: int, part: str) -> Cutout:
         key = (noun, colour, number, part)
         if key not in self._kept:
-            rgba = trim(draw(noun, colour, number, part, self.nouns[noun].upright))
+            rgba, source = self._made(noun, colour, number, part)
             attributes = (colour,) if colour else ()
-            self._kept[key] = Cutout(noun, attributes, rgba, "drawn", part, turn_of(number))
+            self._kept[key] = Cutout(noun, attributes, trim(rgba), source, part, turn_of(number))
         return self._kept[key]
+
+    def _made(self, noun: str, colour: str, number: int, part: str) -> tuple[Pixels, str]:
+        """Draw an individual or vary a picture of it; returns it with its source."""
+        upright = self.nouns[noun].upright
+        looks = looks_of(noun, colour) if self.material is not None else []
+        turn, rest = number % TURNS, number // TURNS
+        if noun in DRAWINGS and (not looks or (turn + rest) % PICTURE_EVERY):
+            return draw(noun, colour, number, part, upright), "drawn"
+        look = looks[(turn * 5 + rest) % len(looks)]
+        rgba = self._picture(look, part)
+        tone = look.repaint or (colour if look.dyed else "")
+        if tone:
+            seed = [zlib.crc32(f"{noun}/{colour}".encode()), number]
+            rgba = dye(rgba, tone, np.random.Generator(np.random.PCG64(seed)))
+        return vary(rgba, noun, number, upright), FOLDERS[part]
+
+    def _picture(self, look: Look, part: str) -> Pixels:
+        key = (look.emoji, part)
+        if key not in self._pictures:
+            assert self.material is not None
+            self._pictures[key] = read_picture(self.material, look, part)
+        return self._pictures[key]
+
+    def photographs(self, part: str) -> list[Pixels]:
+        """Photographs to use as grounds: every fifth is kept for "test"."""
+        if part not in self._grounds:
+            paths = (
+                [] if self.material is None else sorted((self.material / "grounds").glob("*.png"))
+            )
+            kept = [path for i, path in enumerate(paths) if (i % 5 == 0) == (part == "test")]
+            self._grounds[part] = [read_ground(path) for path in kept]
+        return self._grounds[part]
 
 
 def trim(rgba: Pixels) -> Pixels:

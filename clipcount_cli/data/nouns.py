@@ -74,21 +74,69 @@ NOUNS = _nouns(
     Noun("flowers", "flower", BRIGHT, ("plants",), (), "flower"),
 )
 
+ANIMALS, FRUIT, GREENS = ("animals",), ("fruit",), ("vegetables",)
+PICTURED = _nouns(  # shown by pictures alone, see pictures.py
+    Noun("fish", "fish", ("red", "orange", "yellow", "green", "blue"), ANIMALS, (), "fish"),
+    Noun("birds", "bird", (), ANIMALS, (), "bird", upright=True, weight=0.9),
+    Noun("ducks", "duck", (), ("birds", "animals"), (), "bird", upright=True, weight=0.5),
+    Noun("chicks", "chick", (), ("birds", "animals"), (), "bird", upright=True, weight=0.4),
+    Noun("penguins", "penguin", (), ("birds", "animals"), (), "bird", upright=True, weight=0.4),
+    Noun("crabs", "crab", (), ANIMALS, (), "crab", weight=0.7),
+    Noun("shrimps", "shrimp", (), ANIMALS, ("prawns",), "crab", weight=0.4),
+    Noun("turtles", "turtle", (), ANIMALS, (), "turtle", weight=0.4),
+    Noun("butterflies", "butterfly", BRIGHT, ("insects", "animals"), (), "bug", weight=0.5),
+    Noun("bees", "bee", (), ("insects", "animals"), (), "bug", weight=0.4),
+    Noun("ladybirds", "ladybird", (), ("insects", "animals"), ("ladybugs",), "bug", weight=0.4),
+    Noun("shells", "shell", (), (), ("seashells",), "shell", weight=0.5),
+    Noun("sheep", "sheep", (), ANIMALS, (), "cattle", "ground", upright=True, weight=0.5),
+    Noun("cows", "cow", (), ANIMALS, (), "cattle", "ground", upright=True, weight=0.5),
+    Noun("dogs", "dog", (), ANIMALS, (), "pet", upright=True, weight=0.4),
+    Noun("cats", "cat", (), ANIMALS, (), "pet", upright=True, weight=0.4),
+    Noun("bananas", "banana", (), FRUIT, (), "banana", weight=0.7),
+    Noun("pears", "pear", (), FRUIT, (), "apple", weight=0.6),
+    Noun("peaches", "peach", (), FRUIT, (), "apple", weight=0.5),
+    Noun("watermelons", "watermelon", (), FRUIT, ("watermelon slices",), "melon", weight=0.4),
+    Noun("carrots", "carrot", (), GREENS, (), "carrot", weight=0.7),
+    Noun("peppers", "pepper", ("red", "orange", "yellow", "green"), GREENS, (), "pepper"),
+    Noun("onions", "onion", (), GREENS, (), "onion", weight=0.5),
+    Noun("cucumbers", "cucumber", (), GREENS, (), "cucumber", weight=0.5),
+    Noun("mushrooms", "mushroom", (), GREENS, (), "mushroom", weight=0.6),
+    Noun("pumpkins", "pumpkin", (), GREENS, (), "pumpkin", upright=True, weight=0.4),
+    Noun("doughnuts", "doughnut", ("pink", "brown", "white"), ("food",), ("donuts",), "ring"),
+    Noun("croissants", "croissant", (), ("food",), (), "bread", weight=0.4),
+    Noun("spoons", "spoon", (), ("cutlery",), (), "spoon", weight=0.7),
+    Noun("cups", "cup", (), (), (), "cup", upright=True, weight=0.5),
+    Noun("keys", "key", (), (), (), "key", weight=0.6),
+    Noun("pencils", "pencil", ANY, (), (), "nail", weight=0.6),
+    Noun("books", "book", BRIGHT, (), (), "book", weight=0.6),
+    Noun("light bulbs", "light bulb", (), (), ("bulbs",), "bulb", weight=0.4),
+    Noun("balloons", "balloon", BRIGHT, (), (), "balloon", upright=True, weight=0.8),
+    Noun("umbrellas", "umbrella", ANY, (), (), "umbrella", upright=True, weight=0.7),
+    Noun("hearts", "heart", ANY, (), (), "heart", upright=True, weight=0.6),
+    Noun("shirts", "shirt", ANY, ("clothes",), ("t-shirts",), "shirt", upright=True, weight=0.5),
+    Noun("shoes", "shoe", ANY, ("clothes",), (), "shoe", weight=0.5),
+    Noun("boats", "boat", (), ("vehicles",), (), "boat", upright=True, weight=0.5),
+    Noun("planes", "plane", (), ("vehicles",), ("airplanes",), "plane", weight=0.5),
+    Noun("bicycles", "bicycle", (), ("vehicles",), ("bikes",), "bicycle", "street", upright=True),
+    Noun("roses", "rose", BRIGHT, ("flowers", "plants"), (), "flower", upright=True, weight=0.5),
+    Noun("sunflowers", "sunflower", (), ("flowers", "plants"), (), "flower", weight=0.5),
+)
+
 EDIBLE = ("fruit", "vegetables", "sweets", "berries", "food")  # all of these are also "food"
 
-_STRANGE_WORDS = """chairs tables books bottles glasses people dogs cats horses elephants trees houses windows
-    doors lamps phones keyboards shoes hats gloves socks shirts umbrellas bags boxes cups plates
+_STRANGE_WORDS = """chairs tables books bottles glasses horses elephants
+    lamps phones keyboards shoes hats gloves socks shirts umbrellas bags boxes cups plates
     bowls forks spoons knives pens pencils scissors hammers guitars pianos drums clocks watches
-    televisions boats ships trains buses bicycles motorcycles planes rockets bridges towers tents
+    televisions boats ships trains buses bicycles motorcycles planes rockets tents
     flags kites balloons dolls robots penguins ducks sheep cows pigs goats lions tigers bears
     monkeys snakes frogs turtles spiders bees ants butterflies mushrooms carrots onions peppers
     cucumbers bananas pineapples watermelons sandwiches pizzas burgers sausages donuts cakes
     croissants pretzels toothbrushes towels pillows chopsticks carpets curtains mirrors paintings
     letters stamps tickets cards seashells feathers bones skulls crosses arrows wheels tyres
     barrels crates bins ladders fences benches swings pots pans kettles straws corks needles
-    batteries bulbs cameras plugs cables switches roses tulips cacti clouds mountains windmills
-    soldiers children players swimmers crabs shrimps lobsters snails"""
-# Everyday words that no scene shows: always absent, so that unknown words are answered with little.
+    batteries bulbs cameras plugs cables switches roses tulips cacti windmills
+    crabs shrimps lobsters snails"""
+# Always absent, so that words without a meaning to the model are answered with little
 STRANGERS = tuple(_STRANGE_WORDS.split())
 
 

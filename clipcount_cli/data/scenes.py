@@ -72,7 +72,7 @@ def render_scene(
     suited = catalogue.nouns[groups[0].noun].ground if groups else "any"
     if rng.random() < 0.2 and suited != "microscope":
         suited = "any"
-    ground = pick_ground(suited, config.side_px, rng, part)
+    ground = pick_ground(suited, config.side_px, rng, part, catalogue.photographs(part))
     light = Light.drawn(rng, shadows=suited != "microscope" and bool(rng.random() < 0.9))
     picture, dots = _compose(groups, catalogue, config, ground, light, rng, part)
     pixels = photograph(picture, rng, grey)
@@ -285,10 +285,12 @@ def _absent_prompts(
     present = [catalogue.nouns[group.noun] for group in groups]
     groups_of = {noun.akin for noun in present if noun.akin}
     kinds = {kind for noun in present for kind in noun.kinds}
+    if kinds & set(EDIBLE):
+        kinds.add("food")
     others = [
         noun
         for name, noun in sorted(catalogue.nouns.items())
-        if noun not in present and noun.akin not in groups_of
+        if noun not in present and noun.akin not in groups_of and noun.plural not in kinds
     ]
     others = [others[i] for i in rng.permutation(len(others))[:12]]
     for group, noun in zip(groups, present, strict=True):
@@ -301,7 +303,7 @@ def _absent_prompts(
     easy = [other.plural for other in others[:5]]
     easy.extend(kind for other in others[5:7] for kind in other.kinds if kind not in kinds)
     easy.extend(f"{rng.choice(o.colours)} {o.plural}" for o in others[7:9] if o.colours)
-    strange = [str(word) for word in rng.choice(STRANGERS, 2)]
+    strange = [str(word) for word in rng.choice(STRANGERS, 2) if word not in catalogue.nouns]
     easy = easy[:3] + strange + easy[3:]
     if not groups:
         easy = ["objects", *easy]
