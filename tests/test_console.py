@@ -14,7 +14,8 @@ from clipcount_cli.errors import ImageReadError
 
 
 @pytest.fixture(autouse=True)
-def usual_manners():
+def usual_manners(monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     console.set_manners()
     yield
     console.set_manners()
