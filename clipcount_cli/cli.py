@@ -20,28 +20,28 @@ from clipcount_cli.files import refuse_existing
 from clipcount_cli.options import (
     BatchWindowsOption,
     CsvOption,
+    DataOption,
+    DeviceOption,
     ExcelOption,
     FailFastOption,
     FoldersArgument,
     FromFileOption,
     HeatmapsOption,
     JsonLinesOption,
+    JsonOption,
     MergeOption,
+    OfflineOption,
+    OverwriteOption,
+    Precision,
+    PrecisionOption,
     PromptOption,
     PromptsOption,
     ReportOption,
     ResumeBatchOption,
     ShardOption,
-    WorkersOption,
-    DataOption,
-    DeviceOption,
-    JsonOption,
-    OfflineOption,
-    OverwriteOption,
-    Precision,
-    PrecisionOption,
     TilesOption,
     WeightsOption,
+    WorkersOption,
     with_fields,
     with_manners,
 )
@@ -169,9 +169,24 @@ def batch(
     """Count in every photograph of a folder: a row for each image and prompt."""
     from clipcount_cli import batch as service
 
-    asked = locals()  # every option but those that load the counter has a field of its own
     request = service.BatchRequest(
-        **{name: asked[name] for name in service.FIELDS},
+        sources=sources or [],
+        csv=csv,
+        from_file=from_file,
+        prompts=prompt or [],
+        prompts_file=prompts,
+        json_lines=json_lines,
+        heatmaps=heatmaps,
+        report=report,
+        excel=excel,
+        resume=resume,
+        overwrite=overwrite,
+        fail_fast=fail_fast,
+        tiles=tiles,
+        batch_windows=batch_windows,
+        workers=workers,
+        shard=shard,
+        merge=merge,
     )
     summary = service.run(request, lambda: open_counter(weights, device, precision))
     service.tell(summary)

@@ -52,6 +52,23 @@ def joined(device: torch.device | None = None) -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def store() -> Any:
+    """The key-value store torchrun runs: for processes that must not wait for one another."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    # https://pytorch.org/docs/stable/elastic/run.html: the launcher's own store outlives us all.
+    hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    shared = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        world_size(),
+        is_master=is_first() and not hosted,
+        wait_for_workers=False,
+    )
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    return PrefixStore(f"clipcount/{attempt}", shared)
+
+
 def barrier() -> None:
     """Wait for all processes."""
     if world_size() > 1:

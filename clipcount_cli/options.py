@@ -59,6 +59,69 @@ DataOption = Annotated[
     ),
 ]
 
+FoldersArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="FOLDER", help="A folder of photographs, or photographs one by one."),
+]
+CsvOption = Annotated[
+    str, typer.Option(metavar="FILE", help="Where rows go as they come; - is stdout.")
+]
+PromptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="TEXT",
+        help="What to count in every image; may be repeated. Default: FOLDER/prompts.csv, else "
+        "the name of the image's sub-folder.",
+    ),
+]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.csv", help="What to count in which image: columns image,prompt."),
+]
+FromFileOption = Annotated[
+    str | None, typer.Option(metavar="LIST", help="Paths of images, one a line; - reads stdin.")
+]
+JsonLinesOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Also write each row as a line of JSON.")
+]
+HeatmapsOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Draw where the objects are, a file for each row."),
+]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.html", help="Make one page of it all, with pictures, to look at."),
+]
+ExcelOption = Annotated[
+    bool,
+    typer.Option(
+        "--excel", help="Add a byte-order mark, and guard cells that begin like a formula."
+    ),
+]
+ResumeBatchOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with --csv FILE: count what is missing or failed.")
+]
+FailFastOption = Annotated[
+    bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")
+]
+BatchWindowsOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="Windows the network sees at once. Default: 64 on cuda, else 8."
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Threads that read images. Default: one a core."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Count every N-th image only, from the I-th: for job arrays."),
+]
+MergeOption = Annotated[
+    bool, typer.Option("--merge", help="Join the CSVs of all shards, given in place of FOLDER.")
+]
+
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
 VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]

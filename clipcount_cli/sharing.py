@@ -1,0 +1,155 @@
+"""One batch, several processes: who counts which image, and how all rows reach one file.
+
+cli -> batch.py -> [sharing.py] -> pipeline.py
+Everything goes through the key-value store that torchrun already runs: an atomic counter hands out
+images one at a time, so that no process idles at the end, and outcomes come back under the image's
+number. No collective operation is waited in, so that a dead process stops nobody from saving.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clipcount_cli import distributed
+from clipcount_cli.jobs import Job
+
+if TYPE_CHECKING:
+    from clipcount_cli.pipeline import Outcome, Pipeline
+
+Stop = Callable[[], bool]
+ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Iterator["Outcome"]]
+
+JOBS_A_KEY = 500
+AHEAD = 1024  # images that may be claimed beyond the last row written: bounds the store's memory
+POLL_S = 0.02
+GRACE_S = 10.0  # after a signal, how long without any news others are waited for
+
+
+def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
+    """Count all jobs in this process."""
+    return pipeline.run(jobs, stop)
+
+
+@contextmanager
+def joined() -> Iterator[Team]:
+    """Meet the other processes for one run; however it ends here, the others are told."""
+    team = Team(distributed.store())
+    try:
+        yield team
+    finally:
+        if distributed.is_first():
+            team.store.set("over", b"1")
+        team.store.set(f"left/{distributed.rank()}", b"1")
+
+
+class Team:
+    """The processes of one torchrun, as seen by one of them."""
+
+    def __init__(self, store: Any) -> None:
+        self.store = store
+        self._claimed: deque[int] = deque()
+        self._page: tuple[int, list[Job]] = (-1, [])
+
+    def lead(self, pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
+        """Share out jobs, count along, and yield all outcomes in order.
+
+        Once `stop` says so, yields what others still deliver, leaving gaps where a process died.
+        """
+        self._publish(jobs)
+        outcomes: dict[int, Outcome] = {}
+        written = 0
+        for outcome in pipeline.run(self._claims(stop), stop):
+            outcomes[self._claimed.popleft()] = outcome
+            for ready in self._in_order(outcomes, written):
+                yield ready
+                written += 1
+                self.store.set("written", str(written))
+        last_news = time.monotonic()
+        while written < len(jobs) and not self._hopeless(stop, last_news):
+            for ready in self._in_order(outcomes, written):
+                yield ready
+                written += 1
+                last_news = time.monotonic()
+                self.store.set("written", str(written))
+            time.sleep(POLL_S)
+        yield from self._rest(outcomes, written)
+
+    def assist(self, make_pipeline: Callable[[], Pipeline], stop: Stop) -> None:
+        """Count what the first process shares out, until nothing is left."""
+        if not self._wait_for("jobs", stop):
+            return
+        for outcome in make_pipeline().run(self._claims(stop), stop):
+            self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
+
+    def _publish(self, jobs: Sequence[Job]) -> None:
+        for page, start in enumerate(range(0, len(jobs), JOBS_A_KEY)):
+            part = [tuple(job) for job in jobs[start : start + JOBS_A_KEY]]
+            self.store.set(f"jobs/{page}", pickle.dumps(part))
+        self.store.set("written", b"0")
+        self.store.set("jobs", str(len(jobs)))
+
+    def _claims(self, stop: Stop) -> Iterator[Job]:
+        """Jobs no other process has taken, one after the other."""
+        total = int(self.store.get("jobs"))
+        while not (stop() or self._has("over")):
+            index = self.store.add("claimed", 1) - 1
+            if index >= total or not self._may_begin(index, stop):
+                return
+            self._claimed.append(index)
+            yield self._job(index)
+
+    def _may_begin(self, index: int, stop: Stop) -> bool:
+        while index - int(self.store.get("written")) > AHEAD:
+            if stop() or self._has("over"):
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def _job(self, index: int) -> Job:
+        page, place = divmod(index, JOBS_A_KEY)
+        if self._page[0] != page:
+            jobs = pickle.loads(self.store.get(f"jobs/{page}"))
+            self._page = (page, [Job(*job) for job in jobs])
+        return self._page[1][place]
+
+    def _in_order(self, outcomes: dict[int, Outcome], start: int) -> Iterator[Outcome]:
+        """The outcomes from number `start` on, as far as there is none missing."""
+        for index in itertools.count(start):
+            if index not in outcomes and not self._fetch(outcomes, index):
+                return
+            yield outcomes.pop(index)
+
+    def _fetch(self, outcomes: dict[int, Outcome], index: int) -> bool:
+        if not self._has(f"outcome/{index}"):
+            return False
+        outcomes[index] = pickle.loads(self.store.get(f"outcome/{index}"))
+        self.store.delete_key(f"outcome/{index}")
+        return True
+
+    def _rest(self, outcomes: dict[int, Outcome], start: int) -> Iterator[Outcome]:
+        """What is there beyond a gap that a stopped or dead process left."""
+        for index in range(start, self.store.add("claimed", 0)):
+            if index in outcomes or self._fetch(outcomes, index):
+                yield outcomes.pop(index)
+
+    def _hopeless(self, stop: Stop, last_news: float) -> bool:
+        if not stop():
+            return False
+        others = range(1, distributed.world_size())
+        return time.monotonic() - last_news > GRACE_S or all(self._has(f"left/{i}") for i in others)
+
+    def _wait_for(self, key: str, stop: Stop) -> bool:
+        while not self._has(key):
+            if stop() or self._has("over"):
+                return False
+            time.sleep(POLL_S)  # not inside the store, where no signal would be heard
+        return True
+
+    def _has(self, key: str) -> bool:
+        return bool(self.store.check([key]))

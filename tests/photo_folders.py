@@ -1,0 +1,90 @@
+"""Folders of drawn photographs, a network of some thousand parameters, and `clipcount batch`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from click.testing import Result
+from PIL import Image
+from typer.testing import CliRunner
+
+from clipcount_cli.cli import app
+from clipcount_cli.config import ClipConfig, ModelConfig
+from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.weights import checkpoint
+
+ROOT = Path(__file__).parents[1]
+
+
+@functools.cache
+def small_model() -> ClipCount:
+    torch.manual_seed(0)
+    tower = ClipConfig(
+        embed_dim=16,
+        image_size_px=32,
+        image_layers=1,
+        image_width=64,
+        text_width=16,
+        text_heads=1,
+        text_layers=1,
+        vocabulary=tuple(range(320, 900)),
+    )
+    return ClipCount(
+        ModelConfig(tower, width=16, heads=2, visual_prompts=0, decoder_widths=(8, 8))
+    )
+
+
+def small_counter() -> Counter:
+    return Counter(small_model(), "small", "0" * 64, "fp32")
+
+
+def save_weights(path: Path) -> Path:
+    model = small_model()
+    checkpoint.save(model, model.config, path, {"name": "small"})
+    return path
+
+
+def draw(path: Path, width: int = 96, height: int = 64, seed: int = 0) -> Path:
+    """Save noise as a photograph: every seed has its own count."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    pixels = coarse.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def draw_folder(folder: Path, count: int = 5) -> Path:
+    for number in range(1, count + 1):
+        draw(folder / f"{number}.png", seed=number)
+    return folder
+
+
+def arguments(weights: Path, *words: object) -> list[str]:
+    fixed = ("--weights", weights, "--device", "cpu", "--precision", "fp32")
+    return [str(word) for word in ("batch", *words, *fixed)]
+
+
+def batch(weights: Path, *words: object, **settings: object) -> Result:
+    """Run `clipcount batch` in this process."""
+    return CliRunner().invoke(app, arguments(weights, *words), **settings)
+
+
+def start(weights: Path, *words: object, **settings: object) -> subprocess.Popen[bytes]:
+    """Run `clipcount batch` in a process of its own."""
+    command = [sys.executable, "-m", "clipcount_cli", *arguments(weights, *words)]
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **settings,
+    )
