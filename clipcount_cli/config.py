@@ -198,6 +198,7 @@ class TrainConfig:
     )
 
     cache_gb: Annotated[float, "photographs kept in memory, the rest in a file in RUN"] = 8.0
+    save_minutes: Annotated[float, "from one checkpoint to the next, validation beside"] = 10.0
     validate_every: Annotated[int, "epochs from one validation to the next"] = 10
     seed: Annotated[int, "of all randomness"] = 0
 

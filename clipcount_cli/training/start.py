@@ -23,7 +23,7 @@ from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
 
 CLIP_TEMPLATE = "a photo of {}"  # where no context is learned, as the paper's ablation words it
-_FRESH_READOUT = -4.0  # a fresh head answers next to nothing: most of a window is empty
+_FRESH_READOUT = -4.5  # a fresh head answers next to nothing: most of a window is empty
 # Fields that TrainConfig and ModelConfig share: asked for by a recipe or option, or as the weights.
 _SHARED = tuple(
     f.name
@@ -71,13 +71,12 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
             hint="run `clipcount download-weights clip`, or start from the small model in the "
             "package: --init tiny",
         )
+    state, metadata = checkpoint.load_state(path)
     config = dataclasses.replace(RECIPES[recipe], **given)
-    wanted = _model_config(ModelConfig(), config)
     torch.manual_seed(config.seed)
-    model = ClipCount(wanted)
+    model = ClipCount(_model_config(metadata.config, config))
     if recipe == Recipe.default:
         nn.init.constant_(_readout_bias(model), _FRESH_READOUT)
-    state, metadata = checkpoint.load_state(path)
     model.load_state_dict(state, strict=False)
     return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state))
 

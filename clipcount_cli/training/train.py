@@ -140,7 +140,15 @@ def _run(
         saved = {**to_json(settings), "model": to_json(model.config)}
         folder.save_config({**saved, "trained_parameters": trainer.trained_parameters})
     validate = _validation(dataset.split("val"), validation, settings.precision)
-    fit(trainer, sampler.batches, folder, save_weights, validate, config.validate_every)
+    fit(
+        trainer,
+        sampler.batches,
+        folder,
+        save_weights,
+        validate,
+        config.validate_every,
+        60 * config.save_minutes,
+    )
     return folder
 
 

@@ -1,0 +1,18 @@
+"""A network of some thousand parameters and a folder of drawn dots, for each test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small_training import draw_dots, save_small
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return draw_dots(tmp_path / "data", 12)
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return save_small(tmp_path / "small.safetensors")
