@@ -52,6 +52,11 @@ class Report:
         return f"{self.dataset} {self.split}: {self.weights}, {self.device}, {self.precision}"
 
     @property
+    def summary(self) -> str:
+        mae, rmse = _shown(self.metrics.mae), _shown(self.metrics.rmse)
+        return f"{self.title}: MAE {mae}, RMSE {rmse} over {self.metrics.images} images"
+
+    @property
     def exit_code(self) -> ExitCode:
         if not self.metrics.failed:
             return ExitCode.OK
@@ -78,10 +83,14 @@ class Report:
         }
         if self.prompt_check:
             named |= {"NMN": metrics.nmn, "PCCN": metrics.pccn}
-        figures = ["-" if value is None else f"{value:.3f}" for value in named.values()]
+        figures = [_shown(value) for value in named.values()]
         columns = ["data set", "split", "images", "failed", *named]
         counts = [str(metrics.images), str(metrics.failed)]
         console.show_table(columns, [[self.dataset, self.split, *counts, *figures]], self.title)
+
+
+def _shown(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.3f}"
 
 
 @dataclass(frozen=True)
@@ -144,6 +153,7 @@ def publish(report: Report, files: Files, counter: Counter, dataset: Dataset, js
     if files.worst is not None:
         write_worst(counter, dataset.split(report.split), report.rows, files.worst)
     if files.csv == STDOUT:
+        console.notice(report.summary)
         GrowingFile(None).append(as_csv(report.rows).encode())
     elif json:
         console.show_json(report.as_json())
@@ -176,6 +186,8 @@ def write_scatter(rows: Sequence[EvalRow], path: Path, title: str) -> None:
     axes.scatter(truths, counts, s=14, alpha=0.6, linewidths=0)
     axes.set_xscale("symlog", linthresh=_LINEAR_BELOW)
     axes.set_yscale("symlog", linthresh=_LINEAR_BELOW)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set(xlim=(0, top), ylim=(0, top), xlabel="true count", ylabel="predicted count")
     axes.set_title(_literal(title), fontsize=9)
     axes.set_aspect("equal")
@@ -186,12 +198,14 @@ def write_scatter(rows: Sequence[EvalRow], path: Path, title: str) -> None:
 
 
 def _name_worst(axes: Axes, rows: Sequence[EvalRow]) -> None:
-    for row in worst(rows, WORST_NAMED):
+    for place, row in enumerate(worst(rows, WORST_NAMED)):
+        left = place % 2 == 1  # neighbours write away from each other
         axes.annotate(
             _literal(as_text(row.image)),
             (row.truth, row.count or 0.0),
-            xytext=(4, 4),
+            xytext=(-5 if left else 5, 5),
             textcoords="offset points",
+            ha="right" if left else "left",
             fontsize=7,
         )
 
