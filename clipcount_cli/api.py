@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipcount_cli import distributed
 from clipcount_cli.counting import counter as core
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import as_pixels
@@ -56,10 +57,14 @@ def load_counter(
 
 
 def pick_device(device: str) -> torch.device:
-    """The device that a name stands for; raises DeviceError where this machine lacks it."""
+    """The device that a name stands for; raises DeviceError where this machine lacks it.
+
+    Under torchrun `auto` and `cuda` are each process's own GPU.
+    """
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        own = distributed.local_rank() % torch.cuda.device_count()
+        return torch.device("cuda", own) if distributed.world_size() > 1 else torch.device("cuda")
     if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         place = torch.device(device)

@@ -45,6 +45,10 @@ def joined(device: torch.device | None = None) -> Iterator[None]:
     import torch.distributed as dist
 
     on_gpu = device is not None and device.type == "cuda"
+    if device is not None and on_gpu:
+        import torch
+
+        torch.cuda.set_device(device)  # where nccl puts the objects that are gathered
     dist.init_process_group("nccl" if on_gpu else "gloo")
     try:
         yield
