@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from clipcount_cli.data.brush import Floats, Pixels, smooth_noise
+from clipcount_cli.data.brush import Floats, Pixels, blend, smooth_noise
 
 GROUND_SIDE_PX = 320
 GROUNDS_A_KIND = 20
@@ -155,7 +155,7 @@ def _street(rng: np.random.Generator) -> Floats:
     across, along = _axes(rng, turned=bool(rng.random() < 0.5))
     lines = np.clip(1 - np.abs((across * rng.uniform(3, 9)) % 1 - 0.5) * rng.uniform(60, 90), 0, 1)
     rows = (along * rng.uniform(1, 3)) % 1 < rng.uniform(0.3, 1)
-    return ground + (np.float32(0.8) - ground) * (lines * rows * rng.uniform(0, 0.9))[..., None]
+    return blend(ground, (0.8, 0.8, 0.78), lines * rows * rng.uniform(0, 0.9))
 
 
 def _grass(rng: np.random.Generator) -> Floats:
@@ -174,13 +174,12 @@ def _water(rng: np.random.Generator) -> Floats:
 
 def _clutter(rng: np.random.Generator) -> Floats:
     """A room out of focus: soft patches of several colours."""
-    ground = np.broadcast_to(_tone(rng), (GROUND_SIDE_PX, GROUND_SIDE_PX, 3)).astype(np.float32)
+    ground = _tinted(_tone(rng), np.zeros((GROUND_SIDE_PX, GROUND_SIDE_PX), np.float32))
     for _ in range(int(rng.integers(6, 30))):
-        mask = _patch(rng)
-        ground = ground + (_tone(rng, 0.4) - ground) * mask[..., None]
+        ground = blend(ground, _tone(rng, 0.4), _patch(rng))
     picture = Image.fromarray((np.clip(ground, 0, 1) * 255).astype(np.uint8))
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 12)))
-    return np.asarray(picture, np.float32) / 255 + 0.01 * _grain(rng)[..., None]
+    return _tinted(np.asarray(picture, np.float32) / 255, 0.03 * _grain(rng))
 
 
 def _patch(rng: np.random.Generator) -> Floats:
@@ -190,8 +189,9 @@ def _patch(rng: np.random.Generator) -> Floats:
     x = (across - across[centre[0], centre[1]]) / rng.uniform(0.03, 0.3)
     y = (along - along[centre[0], centre[1]]) / rng.uniform(0.03, 0.3)
     box = rng.random() < 0.5
-    inside = np.maximum(np.abs(x), np.abs(y)) < 1 if box else np.hypot(x, y) < 1
-    return inside.astype(np.float32)
+    far = np.maximum(np.abs(x), np.abs(y)) if box else np.hypot(x, y)
+    inside: Floats = np.float32(1) * (far < 1)
+    return inside
 
 
 def _tissue(rng: np.random.Generator) -> Floats:
@@ -201,8 +201,8 @@ def _tissue(rng: np.random.Generator) -> Floats:
     )
     pale = np.full(3, rng.uniform(0.9, 0.98), np.float32)
     cover = np.clip(0.4 + rng.uniform(0, 1.2) * _cloudy(rng, 3), 0, 1) * rng.uniform(0.1, 1)
-    ground = pale + (stain - pale) * cover[..., None]
-    return ground * (1 + rng.uniform(0, 0.08) * _noise(rng, 40) + 0.01 * _grain(rng))[..., None]
+    grain = rng.uniform(0, 0.08) * _noise(rng, 40) + 0.01 * _grain(rng)
+    return _tinted(pale + (stain - pale) * cover[..., None], grain)
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Floats]] = {

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[np.uint8]
 
 # Hue in degrees, then saturation and value: ranges apart enough that people agree on the name.
@@ -104,7 +105,8 @@ class Brush:
 
     def inside(self, distance: Floats) -> Floats:
         """Turn a signed distance (negative inside, half sides) into soft-edged coverage 0..1."""
-        return np.clip(0.5 - distance * (self.side_px / 2.12), 0, 1)
+        cover: Floats = np.clip(0.5 - distance * (self.side_px / 2.12), 0, 1)
+        return cover
 
     def plain(self, colour: Floats | None = None) -> Floats:
         shape = (self.side_px, self.side_px, 3)

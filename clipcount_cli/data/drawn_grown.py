@@ -81,7 +81,7 @@ def lemon(brush: Brush) -> Surface:
 
 def tomato(brush: Brush) -> Surface:
     ribs = 1 + 0.06 * np.cos(brush.theta * 5)
-    albedo = brush.plain() * ribs[..., None]
+    albedo: Floats = brush.plain() * ribs[..., None]
     if brush.chance(0.7):
         at = (brush.between(-0.25, 0.25), brush.between(-0.45, 0.1))
         albedo = blend(albedo, (0.2, 0.42, 0.1), leafy(brush, at, brush.between(0.3, 0.45)))
@@ -248,7 +248,7 @@ def nucleus(brush: Brush) -> Surface:
 
 def leaf(brush: Brush) -> Surface:
     wide = brush.between(0.4, 0.62) * np.clip(1 - brush.x**2, 0, 1) * (1 - 0.35 * brush.x)
-    distance = np.abs(brush.y) - wide
+    distance = np.maximum(np.abs(brush.y) - wide, np.abs(brush.x) - 0.99)
     veins = np.clip(1 - np.abs(brush.y) / 0.03, 0, 1)
     ribs = np.clip(np.sin((brush.x - np.abs(brush.y)) * 24) * 3 - 2.2, 0, 1)
     albedo = brush.plain() * (1 + 0.15 * brush.noise(5) + 0.2 * veins + 0.15 * ribs)[..., None]
@@ -260,7 +260,7 @@ def flower(brush: Brush) -> Surface:
     petals = int(brush.between(5, 14))
     wave = np.abs(np.cos(brush.theta * petals / 2))
     radius = brush.radius / (0.55 + 0.42 * wave ** brush.between(0.3, 0.8))
-    albedo = brush.plain() * (0.75 + 0.25 * wave)[..., None]
+    albedo: Floats = brush.plain() * (0.75 + 0.25 * wave)[..., None]
     heart = brush.inside(brush.radius - brush.between(0.18, 0.32))
     middle = (
         (0.9, 0.72, 0.1) if brush.colour[2] > 0.3 or brush.colour[0] < 0.8 else (0.35, 0.2, 0.1)

@@ -175,7 +175,7 @@ def bottle_cap(brush: Brush) -> Surface:
     badge = brush.inside(brush.radius - brush.between(0.35, 0.55))
     other = np.array([0.94, 0.93, 0.9]) if brush.chance(0.7) else METALS["gold"]
     figure = badge * (brush.noise(6) > brush.between(-0.3, 0.5))
-    albedo = blend(albedo, tuple(other), figure * 1.0)  # type: ignore[arg-type]
+    albedo = blend(albedo, tuple(other), figure * 1.0)
     return Surface(height, albedo, brush.inside((radius - 1) * 0.9), 0.6, 25.0, 0.45)
 
 
@@ -243,7 +243,7 @@ def star(brush: Brush) -> Surface:
 
 
 def die(brush: Brush) -> Surface:
-    distance = box_distance(brush.x, brush.y, 0.86, 0.86, brush.between(0.12, 0.25))
+    distance = box_distance(brush.x, brush.y, 0.78, 0.78, brush.between(0.14, 0.25))
     pips = brush.inside(brush.x * 0 + 1)
     face = int(brush.rng.integers(1, 7))
     spots = {1: [0], 2: [1, 8], 3: [1, 0, 8], 4: [1, 3, 6, 8], 5: [1, 3, 0, 6, 8]}

@@ -50,7 +50,7 @@ def draw_size(count: int, side_px: int, rng: np.random.Generator) -> float:
     )
     z = float(np.clip(rng.standard_normal(), -2, 2)) / 1.28
     spread = high / middle if z > 0 else middle / low
-    return max(middle * spread**z, SMALLEST_PX) * side_px / SIZE_SIDE_PX
+    return float(max(middle * spread**z, SMALLEST_PX) * side_px / SIZE_SIDE_PX)
 
 
 def _lattice(count: int, spacing: float, rng: np.random.Generator, loose: float) -> Floats:
@@ -115,7 +115,7 @@ def lay_out(
         spacing = roomy
     elif rng.random() < (0.85 if lonely else 0.45):  # spread over the whole ground
         spacing = spacing + (roomy - spacing) * rng.uniform(0.3, 1.0)
-    if count < 30 and rng.random() < 0.05:
+    if count < 30 and rng.random() < 0.03:
         points = _ring(count, size_px, side_px, rng)
     else:
         loose = float(rng.choice([0.0, 0.04, 0.15, 0.25, 0.35]))

@@ -109,7 +109,8 @@ class Canvas:
         margin = self.margin_px
         inner = self.owner[margin:-margin, margin:-margin]
         seen = np.bincount(inner.ravel() + 1, minlength=len(self._areas) + 1)[1:]
-        return (seen / np.maximum(np.array(self._areas), 1)).astype(np.float32)
+        shares: Floats = seen / np.maximum(np.array(self._areas), 1)
+        return shares
 
     def picture(self) -> Floats:
         margin = self.margin_px

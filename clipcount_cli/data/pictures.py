@@ -126,7 +126,7 @@ def spread_colour(rgba: Pixels) -> Pixels:
     nearest = distance_transform_edt(
         rgba[..., 3] < 200, return_distances=False, return_indices=True
     )
-    spread = rgba[tuple(nearest)].copy()
+    spread: Pixels = rgba[tuple(nearest)].copy()
     spread[..., 3] = rgba[..., 3]
     return spread
 

@@ -1,0 +1,179 @@
+"""Rendered scenes: the same everywhere, their dots where the objects are, their prompts true."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from clipcount_cli.data.brush import NAMED_COLOURS
+from clipcount_cli.data.drawings import DRAWINGS, draw
+from clipcount_cli.data.nouns import NOUNS, PICTURED
+from clipcount_cli.data.painting import Canvas, Light, make_stamp
+from clipcount_cli.data.pictures import LOOKS, dye
+from clipcount_cli.data.scenes import Catalogue, Cutout, SceneConfig, render_scene, vocabulary
+from clipcount_cli.errors import DataError
+
+SMALL = SceneConfig(side_px=96, most_objects=60)
+
+
+NAMES = ("apples", "oranges", "coins", "candies", "cars", "cells", "peas", "balls", "marbles")
+CATALOGUE = Catalogue({name: NOUNS[name] for name in NAMES})
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return CATALOGUE
+
+
+def test_a_scene_follows_from_its_seed_alone(catalogue):
+    first = render_scene(7, catalogue, SMALL)
+    render_scene(8, catalogue, SMALL)
+    again = render_scene(7, Catalogue(catalogue.nouns), SMALL)
+
+    assert np.array_equal(first.pixels, again.pixels)
+    assert first.absent == again.absent
+    assert list(first.points_px) == list(again.points_px)
+
+
+def test_test_scenes_show_other_drawings_than_training(catalogue):
+    rng = np.random.Generator(np.random.PCG64(0))
+    train = {c.rgba.tobytes() for c in catalogue.cutouts("coins", "", rng, 200)}
+    test = {c.rgba.tobytes() for c in catalogue.cutouts("coins", "", rng, 200, part="test")}
+
+    assert len(train) > 20
+    assert not train & test
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**40), part=st.sampled_from(["train", "test"]))
+def test_prompts_of_any_scene_are_consistent(seed, part):
+    scene = render_scene(seed, CATALOGUE, SMALL, part)
+
+    assert scene.pixels.shape == (96, 96, 3)
+    assert scene.pixels.dtype == np.uint8
+    assert not set(scene.absent) & set(scene.points_px)
+    total = len(scene.points_px.get("objects", ()))
+    for points in scene.points_px.values():
+        assert points.shape[1] == 2
+        assert points.dtype == np.float32
+        assert 0 < len(points) <= total
+        assert points.min() >= 0
+        assert points.max() <= 95
+    nouns = [n for n in scene.points_px if n in NAMES]
+    assert sum(len(scene.points_px[name]) for name in nouns) == total
+    for name in nouns:
+        asked = [f"{colour} {name}" for colour in NOUNS[name].colours]
+        coloured = [scene.points_px[name] for name in asked if name in scene.points_px]
+        assert sum(map(len, coloured)) in (0, len(scene.points_px[name]))
+
+
+def test_some_scenes_are_empty_and_ask_only_for_what_is_absent(catalogue):
+    scenes = [
+        render_scene(seed, catalogue, SceneConfig(side_px=48, empty=1.0)) for seed in range(5)
+    ]
+
+    assert all(scene.points_px == {} for scene in scenes)
+    assert all("objects" in scene.absent for scene in scenes)
+
+
+def test_two_colours_of_one_noun_are_told_apart():
+    config = SceneConfig(side_px=64, empty=0, grey=0, assorted=0, second_class=1, same_noun=1)
+    scene = render_scene(3, Catalogue({"candies": NOUNS["candies"]}), config)
+    coloured = {name for name in scene.points_px if name.endswith(" candies")}
+
+    assert len(coloured) >= 2
+    assert any(name.endswith(" candies") for name in scene.absent)
+
+
+def test_a_grey_photograph_names_no_colour(catalogue):
+    config = SceneConfig(side_px=64, empty=0, grey=1)
+    scenes = [render_scene(seed, catalogue, config) for seed in range(12)]
+
+    assert all(np.ptp(scene.pixels.astype(int), axis=2).max() == 0 for scene in scenes)
+    names = {name for scene in scenes for name in scene.points_px if " " in name}
+    assert not {name.split()[0] for name in names - {"green peas"}} & set(NAMED_COLOURS)
+
+
+def test_look_alikes_are_never_asked_for_as_absent(catalogue):
+    for seed in range(30):
+        scene = render_scene(seed, catalogue, SMALL)
+        if "balls" in scene.points_px:
+            assert not any(name.endswith("marbles") for name in scene.absent)
+
+
+def square(side_px: int) -> Cutout:
+    rgba = np.full((side_px, side_px, 4), 255, np.uint8)
+    return Cutout("squares", (), rgba, "test", "train")
+
+
+def test_a_hidden_object_is_hardly_visible_and_a_cut_one_half():
+    light = Light(shadow_strength=0, shadow_reach=0, shadow_blur=0, pull=0, gain=1)
+    mean = np.zeros(3, np.float32)
+    small, large = (make_stamp(square(side), 1.0, 0.0, mean, light) for side in (10, 20))
+    canvas = Canvas(np.zeros((64, 64, 3), np.float32), margin_px=30)
+    canvas.put(small, (32, 32))
+    canvas.put(large, (32, 32))
+    canvas.put(large, (0, 10))
+
+    assert canvas.visible() == pytest.approx([0, 1, 0.5], abs=0.06)
+    assert canvas.picture()[32, 32].min() == 255
+    assert canvas.picture()[60, 60].max() == 0
+
+
+def test_dots_lie_on_the_objects():
+    config = SceneConfig(side_px=128, empty=0, grey=0, second_class=0, plate=0, assorted=0)
+    catalogue = Catalogue({"dots": NOUNS["dots"]})
+    hits = []
+    for seed in range(8):
+        scene = render_scene(seed, catalogue, config)
+        name = next(n for n in scene.points_px if n.endswith(" dots"))
+        x, y = np.round(scene.points_px[name]).astype(int).T
+        on = scene.pixels[y, x].astype(float)
+        hits.append(np.linalg.norm(on - np.median(on, 0), axis=1) < 80)
+
+    assert np.concatenate(hits).mean() > 0.85
+
+
+@pytest.mark.parametrize("noun", sorted(DRAWINGS))
+def test_each_noun_can_be_drawn_and_stands_clear_of_its_border(noun):
+    colour = (NOUNS[noun].colours or ("",))[0]
+    rgba = draw(noun, colour, 3)
+
+    assert rgba.shape == (96, 96, 4)
+    assert 0.02 < (rgba[..., 3] > 128).mean() < 0.9
+    assert rgba[[0, -1], :, 3].max() == 0
+
+
+def test_every_pictured_noun_has_a_picture_and_every_drawn_one_a_drawing():
+    assert set(NOUNS) == set(DRAWINGS)
+    assert set(PICTURED) <= set(LOOKS) <= set(PICTURED) | set(NOUNS)
+
+
+def test_dyeing_moves_the_main_colour_and_leaves_the_others():
+    rgba = np.zeros((20, 20, 4), np.uint8)
+    rgba[:, :15] = (200, 20, 20, 255)
+    rgba[:, 15:] = (240, 240, 240, 255)
+    dyed = dye(rgba, "blue", np.random.Generator(np.random.PCG64(0)))
+
+    red, _, blue, _ = dyed[10, 5]
+    assert blue > red + 60
+    assert np.abs(dyed[10, 18].astype(int) - rgba[10, 18]).max() < 3
+
+
+def test_missing_material_names_the_command_that_fetches_it(tmp_path):
+    with pytest.raises(DataError) as caught:
+        Catalogue.from_material(tmp_path)
+
+    assert "scripts/material.py" in (caught.value.hint or "")
+
+
+def test_the_vocabulary_holds_every_word_that_scenes_ask_for(catalogue):
+    words = {word for phrase in vocabulary(catalogue) for word in phrase.split()}
+    asked = set()
+    for seed in range(40):
+        scene = render_scene(seed, catalogue, SMALL)
+        asked |= {word for name in (*scene.points_px, *scene.absent) for word in name.split()}
+
+    assert asked <= words
