@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from clipcount_cli import console
+from clipcount_cli import console, distributed
 
 
 class Precision(str, Enum):
@@ -134,7 +134,10 @@ def with_manners(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def mannered(**options: Any) -> None:
-        console.set_manners(**{name: options.pop(name) for name in _MANNERS})
+        manners = {name: options.pop(name) for name in _MANNERS}
+        if not distributed.is_first():  # of torchrun's processes one speaks
+            manners["quiet"] = True
+        console.set_manners(**manners)
         command(**options)
 
     own = inspect.signature(command, eval_str=True)
