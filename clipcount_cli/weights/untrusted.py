@@ -11,6 +11,7 @@ import argparse
 import io
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -47,7 +48,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
     _require_file(path)
     try:
-        with torch.serialization.safe_globals(_inert_globals()):
+        with torch.serialization.safe_globals(_inert_globals()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of the file's age is no news here
             contents = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )

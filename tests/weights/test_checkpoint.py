@@ -1,0 +1,190 @@
+"""Our own file: what it carries, how it is loaded, and what is wrong with a damaged one."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors.torch import save_file
+
+from clipcount_cli.config import ModelConfig
+from clipcount_cli.errors import ClipCountError, WeightsError
+from clipcount_cli.weights import checkpoint
+from clipcount_cli.weights.upstream import import_clip
+
+ORIGIN = {"name": "clip", "licence": "MIT"}
+BPE_IDS = [49406, 9696, 49407]  # [SOS] coins [EOT]
+
+
+def rewrite(path, change):
+    """Save a file again after `change(tensors, metadata)`."""
+    tensors = safetensors.torch.load_file(path)
+    metadata = dict(checkpoint.read_header(path).metadata)
+    change(tensors, metadata)
+    save_file(tensors, path, metadata)
+
+
+def test_file_gives_back_network_configuration_and_origin(weights_file, imported):
+    model, metadata = checkpoint.load(weights_file)
+
+    assert metadata.config == imported.config
+    assert metadata.origin["sources"] == [{"file": "head.ckpt", "sha256": "0" * 64}]
+    assert not model.training
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, imported.state[name])
+        assert tensor.dtype == imported.state[name].dtype
+
+
+def test_loaded_network_counts(weights_file):
+    model, _ = checkpoint.load(weights_file, dtype=torch.float32)
+    with torch.inference_mode():
+        density = model(torch.rand(1, 3, 384, 384), torch.tensor([BPE_IDS]))
+
+    assert density.shape == (1, 384, 384)
+    assert torch.isfinite(density).all()
+
+
+def test_working_precision_is_chosen_at_loading(weights_file):
+    model, _ = checkpoint.load(weights_file, dtype=torch.bfloat16)
+
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_tensors_in_the_working_precision_stay_mapped_from_the_file(weights_file):
+    model, _ = checkpoint.load(weights_file)
+
+    assert str(weights_file) in Path("/proc/self/maps").read_text()
+    assert model is not None
+
+
+def test_training_on_mapped_weights_does_not_touch_the_file(weights_file):
+    before = weights_file.read_bytes()
+    model, _ = checkpoint.load(weights_file)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1)
+
+    assert weights_file.read_bytes() == before
+
+
+def test_header_is_read_without_torch(weights_file):
+    code = (
+        "import sys; from pathlib import Path; from clipcount_cli.weights.cache import resolve\n"
+        f"print(resolve(Path({str(weights_file)!r})).name, 'torch' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert said.stdout.split() == ["small", "False"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t, m: t.pop("context"), "missing: context"),
+        (lambda t, m: t.update(more=torch.zeros(1)), "unexpected: more"),
+        (lambda t, m: t.update(context=torch.zeros(3, 128)), "is 3 x 128, should be 2 x 128"),
+        (lambda t, m: t["context"].fill_(torch.nan), "NaN or infinity in context"),
+        (lambda t, m: t.update(context=t["context"].int()), r"no floating.* context \(I32\)"),
+        (lambda t, m: m.pop("clipcount_config"), "holds no configuration"),
+        (lambda t, m: m.update(clipcount_format="9"), "format 9"),
+        (lambda t, m: m.update(clipcount_config="{"), "configuration cannot be read"),
+        (lambda t, m: m.update(clipcount_config='{"hats": 3}'), "does not know: hats"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_named(weights_file, change, message):
+    rewrite(weights_file, change)
+
+    with pytest.raises(WeightsError, match=message):
+        checkpoint.load(weights_file)
+
+
+def test_many_wrong_tensors_are_counted_not_listed(weights_file):
+    rewrite(weights_file, lambda t, m: [t.pop(k) for k in list(t) if k.startswith("decoder")])
+
+    with pytest.raises(WeightsError, match=r"and \d+ more"):
+        checkpoint.load(weights_file)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_cut_off_file_is_refused(weights_file, kept):
+    weights_file.write_bytes(weights_file.read_bytes()[:kept])
+
+    with pytest.raises(WeightsError, match=r"small\.safetensors.*damaged"):
+        checkpoint.load(weights_file)
+
+
+def test_missing_file_is_said_so(tmp_path):
+    with pytest.raises(WeightsError, match="No such file"):
+        checkpoint.load(tmp_path / "none.safetensors")
+
+
+def test_clip_alone_is_stored_alone_and_does_not_count(clip_file, tmp_path):
+    clip, path = import_clip(clip_file), tmp_path / "clip.safetensors"
+    checkpoint.save(clip.state, clip.config, path, ORIGIN, holds="clip")
+
+    state, metadata = checkpoint.load_state(path)
+
+    assert metadata.holds == "clip"
+    assert all(name.startswith("clip.") for name in state)
+    with pytest.raises(WeightsError, match="cannot count"):
+        checkpoint.load(path)
+
+
+def test_full_disk_leaves_the_old_file_and_no_other(weights_file, imported, monkeypatch):
+    before = weights_file.read_bytes()
+
+    def no_room(*_args, **_keywords):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", no_room)
+    with pytest.raises(ClipCountError, match="no space left"):
+        checkpoint.save(imported.state, imported.config, weights_file, ORIGIN)
+
+    assert weights_file.read_bytes() == before
+    assert [p.name for p in weights_file.parent.glob("*.safetensors")] == [weights_file.name]
+
+
+def test_digest_is_recorded_and_read_anew_when_the_file_changes(weights_file):
+    checkpoint.write_record(weights_file)
+    recorded = weights_file.with_suffix(".json")
+    recorded.write_text(json.dumps({**json.loads(recorded.read_text()), "sha256": "recorded"}))
+    assert checkpoint.digest(weights_file) == "recorded"
+
+    weights_file.write_bytes(weights_file.read_bytes() + b" ")
+
+    assert checkpoint.digest(weights_file) == checkpoint.compute_digest(weights_file)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")
+def test_loading_the_real_size_needs_its_parameters_and_little_more(tmp_path):
+    """From fp16 CLIP with an fp32 head, as the released weights are stored."""
+    shapes = checkpoint.expected_shapes(ModelConfig())
+    state = {
+        name: torch.zeros(shape, dtype=torch.float16 if name[:5] == "clip." else torch.float32)
+        for name, shape in shapes.items()
+    }
+    checkpoint.save(state, ModelConfig(), tmp_path / "full.safetensors", {})
+    code = f"""
+import torch, open_clip, clipcount_cli.counting.model
+from pathlib import Path
+from clipcount_cli.weights import checkpoint
+def peak():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+before = peak()
+model, _ = checkpoint.load(Path({str(tmp_path / "full.safetensors")!r}), dtype=torch.float32)
+print(peak() - before, sum(p.numel() * p.element_size() for p in model.parameters()))
+"""
+    del state
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    above_imports, parameters = map(int, said.stdout.split())
+
+    assert above_imports <= parameters + 100e6
