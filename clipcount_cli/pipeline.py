@@ -2,16 +2,16 @@
 
 cli -> jobs.py -> batch.py -> [pipeline.py] -> results.py
 
-Threads decode, resize, and finish (Pillow and NumPy leave the interpreter free meanwhile); the
-thread that asks for outcomes runs the network. Windows of several images, and pairs of a window
-and a prompt, fill batches of one fixed shape, padded where the last is not full: so a result
-depends neither on what else is counted, nor on the number of workers.
+Workers read, resize and draw, and on a CPU they also run the network, each its own batch on one
+core: Pillow, NumPy and torch leave the interpreter free meanwhile. Windows of several images, and
+pairs of a window and a prompt, fill batches of one fixed shape, padded where the last is not full.
+So a result depends neither on what else is counted, nor on the number of workers or processes (a
+matrix product split among threads is summed in another order).
 Every queue is bounded: memory does not grow with the number of images.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import queue
 import re
@@ -20,16 +20,15 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from operator import itemgetter
+from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from clipcount_cli import console
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.model import PatchFeatures
@@ -42,10 +41,12 @@ from clipcount_cli.counting.windows import (
     resize_shorter_side,
     window_origins,
 )
-from clipcount_cli.errors import ClipCountError, DeviceError, ImageReadError
+from clipcount_cli.errors import ClipCountError, ImageReadError
+from clipcount_cli.fixed_batch import FeatureRow, FixedBatch, gather
 from clipcount_cli.jobs import Job
 
 _T = TypeVar("_T")
+Stop = Callable[[], bool]
 
 PATIENCE_S = 2.0  # how long a batch that is not full waits for more images
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
@@ -76,15 +77,32 @@ class Pipeline:
     finish: Callable[[Job, Pixels, CountResult], Any] | None = None
     keep_size: bool = False
 
-    def run(
-        self, jobs: Iterable[Job], stop: Callable[[], bool] = lambda: False
-    ) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
         """Yield an outcome per job, in order; once `stop` says so, only finish what is begun."""
-        with ThreadPoolExecutor(self.workers, "image") as pool:
+        return (outcome for outcome in self.steps(jobs, stop) if outcome is not None)
+
+    def steps(self, jobs: Iterable[Job | None], stop: Stop) -> Iterator[Outcome | None]:
+        """As `run`, but None is yielded between outcomes, and a None among jobs means: not now."""
+        threads = torch.get_num_threads()
+        with (
+            ThreadPoolExecutor(self.workers, "worker", _use_one_core) as pool,
+            ThreadPoolExecutor(1, "gpu") as gpu,  # starts no thread before it is used
+        ):
+            flow = _Flow(self, pool, gpu if self.on_gpu else pool, iter(jobs), stop)
             try:
-                yield from _Flow(self, pool, iter(jobs), stop).outcomes()
+                yield from flow.outcomes()
             finally:
                 pool.shutdown(cancel_futures=True)
+                torch.set_num_threads(threads)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the network has a device of its own, which one thread feeds."""
+        return self.counter.device.type != "cpu"
+
+
+def _use_one_core() -> None:
+    torch.set_num_threads(1)
 
 
 @dataclass(eq=False)
@@ -100,9 +118,16 @@ class _Image:
     shown: Pixels | None = None  # what `finish` is given
     pixels: Pixels | None = None  # resized; gone once encoded
     origins: list[Origin] = field(default_factory=list)
-    features: list[tuple[PatchFeatures, int]] = field(default_factory=list)  # batch and row
-    densities: list[Density] = field(default_factory=list)  # of the prompt in the decoder
+    features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
+    densities: dict[int, dict[int, Density]] = field(default_factory=dict)  # by prompt, window
     results: dict[int, tuple[float, Any]] = field(default_factory=dict)  # by number of the prompt
+
+
+class _Window(NamedTuple):
+    """A window of an image: one row of the encoder's batch."""
+
+    image: _Image
+    number: int
 
 
 class _Pair(NamedTuple):
@@ -114,27 +139,30 @@ class _Pair(NamedTuple):
 
 
 class _Flow:
-    """The moving parts of one run. Only `_read` and `_join` are called in workers."""
+    """The moving parts of one run. All state is changed in one thread; workers run the tasks."""
 
     def __init__(
         self,
         line: Pipeline,
         pool: ThreadPoolExecutor,
-        jobs: Iterator[Job],
-        stop: Callable[[], bool],
+        network_pool: ThreadPoolExecutor,
+        jobs: Iterator[Job | None],
+        stop: Stop,
     ) -> None:
-        self.line, self.pool, self.jobs, self.stop = line, pool, jobs, stop
+        self.line, self.jobs, self.stop = line, jobs, stop
+        self.pool, self.network_pool = pool, network_pool
         self.network = FixedBatch(line.counter, line.batch_windows)
+        self.network_calls = 2 if line.on_gpu else line.workers  # that may be under way at once
         self.arrivals: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.held: dict[int, _Image] = {}
-        self.windows: deque[tuple[_Image, Origin]] = deque()
+        self.windows: deque[_Window] = deque()
         self.pairs: deque[_Pair] = deque()
         self.finished: dict[int, Outcome] = {}
-        self.begun = self.yielded = self.reading = self.largest_bytes = 0
+        self.begun = self.yielded = self.reading = self.calling = self.largest_bytes = 0
+        self.last_news = time.monotonic()
         self.exhausted = False
 
-    def outcomes(self) -> Iterator[Outcome]:
-        idle_since = time.monotonic()
+    def outcomes(self) -> Iterator[Outcome | None]:
         while True:
             self._begin_more()
             while self.yielded in self.finished:
@@ -143,15 +171,9 @@ class _Flow:
                 yield outcome
             if self.exhausted and self.yielded == self.begun:
                 return
-            self._take_arrivals(wait=False)
-            # A batch that is not full waits for more windows, though not for ever.
-            out_of_patience = not self.reading or time.monotonic() - idle_since > PATIENCE_S
-            if self._run_network(full_only=True) or (
-                out_of_patience and self._run_network(full_only=False)
-            ):
-                idle_since = time.monotonic()
-            else:
-                self._take_arrivals(wait=True)
+            yield None
+            self._feed_network()
+            self._take_arrivals()
 
     def _begin_more(self) -> None:
         """Hand jobs to the workers, as far as memory allows."""
@@ -161,16 +183,18 @@ class _Flow:
         while not self.exhausted and len(self.held) < self._room():
             if self.begun - self.yielded >= FINISHED_AHEAD:
                 return
-            job = next(self.jobs, None)
-            if job is None:
+            try:
+                job = next(self.jobs)
+            except StopIteration:
                 self.exhausted = True
+                return
+            if job is None:
                 return
             image = self.held[self.begun] = _Image(self.begun, job)
             self.begun += 1
             self.reading += 1
             image.reading = self._submit(
-                functools.partial(self._read, image),
-                functools.partial(self._read_done, image),
+                self.pool, partial(self._read, image), partial(self._read_done, image)
             )
 
     def _room(self) -> int:
@@ -188,21 +212,30 @@ class _Flow:
                 self.reading -= 1
                 self.begun = min(self.begun, image.order)
 
-    def _submit(self, work: Callable[[], Any], then: Callable[[Future[Any]], None]) -> Future[Any]:
-        def arrive(done: Future[Any]) -> None:
-            if not done.cancelled():
-                self.arrivals.put(functools.partial(then, done))
+    def _submit(
+        self,
+        pool: ThreadPoolExecutor,
+        task: Callable[[], _T],
+        then: Callable[[Future[_T]], None],
+    ) -> Future[_T]:
+        """Let a worker do `task`; `then` is called in this thread, with what became of it."""
 
-        future = self.pool.submit(work)
+        def arrive(done: Future[_T]) -> None:
+            if not done.cancelled():
+                self.arrivals.put(partial(then, done))
+
+        future = pool.submit(task)
         future.add_done_callback(arrive)
         return future
 
-    def _take_arrivals(self, wait: bool) -> None:
-        """Go on with what the workers have done, in this thread."""
+    def _take_arrivals(self) -> None:
+        """Wait for what workers have done, and go on with it."""
+        wait = True
         try:
             while True:
-                self.arrivals.get(block=wait, timeout=POLL_S if wait else None)()
+                self.arrivals.get(block=wait, timeout=POLL_S)()
                 wait = False
+                self.last_news = time.monotonic()
         except queue.Empty:
             return
 
@@ -227,59 +260,77 @@ class _Flow:
             return
         held_bytes = sum(p.nbytes for p in (image.pixels, image.shown) if p is not None)
         self.largest_bytes = max(self.largest_bytes, held_bytes)
-        self.windows.extend((image, origin) for origin in image.origins)
+        self.windows.extend(_Window(image, number) for number in range(len(image.origins)))
 
     def _put_away(self, image: _Image, outcome: Outcome) -> None:
         del self.held[image.order]
         self.finished[image.order] = outcome
 
-    def _run_network(self, full_only: bool) -> bool:
-        """Decode a batch of pairs, else encode a batch of windows; False if there is none."""
-        enough = self.network.size if full_only else 1
-        if len(self.pairs) >= (enough if full_only or not self.windows else self.network.size):
-            self._decode(_take(self.pairs, self.network.size))
-        elif len(self.windows) >= enough:
-            self._encode(_take(self.windows, self.network.size))
-        else:
-            return False
-        return True
+    def _feed_network(self) -> None:
+        """Call the network for every full batch; for a smaller one if nothing else will come."""
+        while self.calling < self.network_calls:
+            size = self.network.size
+            waiting = self.reading and time.monotonic() - self.last_news < PATIENCE_S
+            at_end = not self.calling and not waiting
+            if len(self.pairs) >= size or (at_end and self.pairs and not self.windows):
+                pairs = _take(self.pairs, size)
+                self._call(partial(self._decode, pairs), partial(self._decode_done, pairs))
+            elif len(self.windows) >= size or (at_end and self.windows):
+                windows = _take(self.windows, size)
+                self._call(partial(self._encode, windows), partial(self._encode_done, windows))
+            else:
+                return
 
-    def _encode(self, batch: list[tuple[_Image, Origin]]) -> None:
+    def _call(self, task: Callable[[], _T], then: Callable[[_T], None]) -> None:
+        def finish(done: Future[_T]) -> None:
+            self.calling -= 1
+            then(done.result())
+
+        self.calling += 1
+        self._submit(self.network_pool, task, finish)
+
+    def _encode(self, windows: list[_Window]) -> PatchFeatures:
         config = self.line.counter.windows
         cut = [
-            cut_windows(cast(Pixels, image.pixels), [origin for _, origin in group], config)
-            for image, group in itertools.groupby(batch, key=itemgetter(0))
+            cut_windows(
+                cast(Pixels, image.pixels), [image.origins[w.number] for w in group], config
+            )
+            for image, group in itertools.groupby(windows, key=attrgetter("image"))
         ]
-        features = self.network.encode(cut[0] if len(cut) == 1 else np.concatenate(cut))
-        for row, (image, _) in enumerate(batch):
-            image.features.append((features, row))
+        return self.network.encode(cut[0] if len(cut) == 1 else np.concatenate(cut))
+
+    def _encode_done(self, windows: list[_Window], features: PatchFeatures) -> None:
+        for row, (image, number) in enumerate(windows):
+            image.features[number] = (features, row)
             if len(image.features) == len(image.origins):
                 image.pixels = None
-                # One prompt after the other: only one prompt's densities wait to be joined.
+                # One prompt after the other: few prompts' densities wait to be joined.
                 self.pairs.extend(
                     _Pair(image, prompt, window)
                     for prompt in range(len(image.job.prompts))
                     for window in range(len(image.origins))
                 )
 
-    def _decode(self, batch: list[_Pair]) -> None:
-        text = self.line.counter.encode_prompts(
-            [image.job.prompts[prompt] for image, prompt, _ in batch]
-        )
-        features = _gather([image.features[window] for image, _, window in batch])
-        for pair, density in zip(batch, self.network.decode(features, text), strict=True):
-            image = pair.image
-            image.densities.append(density)
-            if len(image.densities) == len(image.origins):
-                densities, image.densities = image.densities, []
+    def _decode(self, pairs: list[_Pair]) -> NDArray[np.float32]:
+        prompts = [image.job.prompts[prompt] for image, prompt, _ in pairs]
+        rows = [image.features[window] for image, _, window in pairs]
+        return self.network.decode(gather(rows), self.line.counter.encode_prompts(prompts))
+
+    def _decode_done(self, pairs: list[_Pair], densities: NDArray[np.float32]) -> None:
+        for (image, prompt, window), density in zip(pairs, densities, strict=True):
+            windows = image.densities.setdefault(prompt, {})
+            windows[window] = density
+            if len(windows) == len(image.origins):
+                del image.densities[prompt]
+                in_order = [windows[number] for number in range(len(windows))]
                 self._submit(
-                    functools.partial(self._join, image, pair.prompt, densities),
-                    functools.partial(self._join_done, image),
+                    self.pool,
+                    partial(self._join, image, prompt, in_order),
+                    partial(self._join_done, image),
                 )
 
-    def _join(self, image: _Image, prompt: int, densities: list[Density]) -> None:
-        windows = self.line.counter.windows
-        density = join_densities(densities, *image.resized, windows)
+    def _join(self, image: _Image, prompt: int, windows: list[Density]) -> None:
+        density = join_densities(windows, *image.resized, self.line.counter.windows)
         result = CountResult.of(image.job.prompts[prompt], density)
         extra = None
         if self.line.finish is not None and image.shown is not None:
@@ -288,87 +339,14 @@ class _Flow:
 
     def _join_done(self, image: _Image, done: Future[None]) -> None:
         done.result()  # a heatmap that cannot be written ends the run
-        if len(image.results) < len(image.job.prompts):
+        if len(image.results) < len(image.job.prompts) or image.order not in self.held:
             return
         counts, extras = zip(*(image.results[i] for i in range(len(image.results))), strict=True)
-        self._put_away(
-            image, Outcome(image.job, counts, image.size, note=image.note, extras=extras)
-        )
-
-
-class FixedBatch:
-    """The network, always called with one batch shape, which halves where memory runs out."""
-
-    def __init__(self, counter: Counter, size: int) -> None:
-        self.counter = counter
-        self.size = size
-
-    def encode(self, windows: Pixels) -> PatchFeatures:
-        """Windows (K, 384, 384, 3) -> features of at least K rows."""
-
-        def network(index: Tensor) -> PatchFeatures:
-            whole = len(index) == len(windows)
-            return self.counter.encode_windows(windows if whole else windows[index.numpy()])
-
-        return _joined(self._in_batches(network, len(windows)))
-
-    def decode(self, features: PatchFeatures, text: Tensor) -> NDArray[np.float32]:
-        """Features and text of K rows -> network densities (K, 384, 384)."""
-
-        def network(index: Tensor) -> NDArray[np.float32]:
-            if len(index) == len(text):
-                return self.counter.densities(features, text).numpy(force=True)
-            index = index.to(text.device)
-            return self.counter.densities(features.select(index), text[index]).numpy(force=True)
-
-        parts = self._in_batches(network, len(text))
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[: len(text)]
-
-    def _in_batches(self, network: Callable[[Tensor], _T], rows: int) -> list[_T]:
-        """Call `network` for all rows, `size` at a time; what is missing repeats the last row."""
-        parts: list[_T] = []
-        start = 0
-        while start < rows:
-            index = torch.arange(start, start + self.size).clamp(max=rows - 1)
-            try:
-                parts.append(network(index))
-                start += self.size
-                continue
-            except torch.cuda.OutOfMemoryError as error:
-                if self.size == 1:
-                    raise DeviceError("the GPU's memory does not hold one window") from error
-            self.size //= 2  # out here the failed call's tensors are free
-            torch.cuda.empty_cache()
-            console.warn(f"the GPU's memory is full: going on with {self.size} windows at a time")
-        return parts
+        self._put_away(image, Outcome(image.job, counts, image.size, image.note, extras=extras))
 
 
 def _take(waiting: deque[_T], most: int) -> list[_T]:
     return [waiting.popleft() for _ in range(min(most, len(waiting)))]
-
-
-def _gather(rows: list[tuple[PatchFeatures, int]]) -> PatchFeatures:
-    """The features of single windows, from whatever batches they were encoded in."""
-    parts = []
-    for _, group in itertools.groupby(rows, key=lambda row: id(row[0])):
-        members = list(group)
-        features = members[0][0]
-        index = [row for _, row in members]
-        if index == list(range(len(features.patches))):
-            parts.append(features)
-        else:
-            parts.append(features.select(torch.tensor(index, device=features.patches.device)))
-    return _joined(parts)
-
-
-@torch.inference_mode()
-def _joined(parts: list[PatchFeatures]) -> PatchFeatures:
-    if len(parts) == 1:
-        return parts[0]
-    patches, contrast, fine = zip(*parts, strict=True)
-    return PatchFeatures(
-        torch.cat(patches), torch.cat(contrast), None if fine[0] is None else torch.cat(fine)
-    )
 
 
 def _reason(error: BaseException) -> str:

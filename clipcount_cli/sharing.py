@@ -8,7 +8,6 @@ number. No collective operation is waited in, so that a dead process stops nobod
 
 from __future__ import annotations
 
-import itertools
 import pickle
 import time
 from collections import deque
@@ -53,7 +52,8 @@ class Team:
 
     def __init__(self, store: Any) -> None:
         self.store = store
-        self._claimed: deque[int] = deque()
+        self._claimed: deque[int] = deque()  # here, and not yet counted
+        self._written = 0  # by the first process: outcomes passed on without a gap
         self._page: tuple[int, list[Job]] = (-1, [])
 
     def lead(self, pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
@@ -63,29 +63,25 @@ class Team:
         """
         self._publish(jobs)
         outcomes: dict[int, Outcome] = {}
-        written = 0
-        for outcome in pipeline.run(self._claims(stop), stop):
-            outcomes[self._claimed.popleft()] = outcome
-            for ready in self._in_order(outcomes, written):
-                yield ready
-                written += 1
-                self.store.set("written", str(written))
+        for outcome in pipeline.steps(self._claims(stop), stop):
+            if outcome is not None:
+                outcomes[self._claimed.popleft()] = outcome
+            yield from self._in_order(outcomes)
         last_news = time.monotonic()
-        while written < len(jobs) and not self._hopeless(stop, last_news):
-            for ready in self._in_order(outcomes, written):
+        while self._written < len(jobs) and not self._hopeless(stop, last_news):
+            for ready in self._in_order(outcomes):
                 yield ready
-                written += 1
                 last_news = time.monotonic()
-                self.store.set("written", str(written))
             time.sleep(POLL_S)
-        yield from self._rest(outcomes, written)
+        yield from self._rest(outcomes)
 
     def assist(self, make_pipeline: Callable[[], Pipeline], stop: Stop) -> None:
         """Count what the first process shares out, until nothing is left."""
         if not self._wait_for("jobs", stop):
             return
-        for outcome in make_pipeline().run(self._claims(stop), stop):
-            self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
+        for outcome in make_pipeline().steps(self._claims(stop), stop):
+            if outcome is not None:
+                self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
 
     def _publish(self, jobs: Sequence[Job]) -> None:
         for page, start in enumerate(range(0, len(jobs), JOBS_A_KEY)):
@@ -94,22 +90,19 @@ class Team:
         self.store.set("written", b"0")
         self.store.set("jobs", str(len(jobs)))
 
-    def _claims(self, stop: Stop) -> Iterator[Job]:
-        """Jobs no other process has taken, one after the other."""
+    def _claims(self, stop: Stop) -> Iterator[Job | None]:
+        """Jobs no other process has taken; None while the first process lags behind."""
         total = int(self.store.get("jobs"))
         while not (stop() or self._has("over")):
             index = self.store.add("claimed", 1) - 1
-            if index >= total or not self._may_begin(index, stop):
+            if index >= total:
                 return
+            while index - int(self.store.get("written")) > AHEAD:
+                if self._has("over"):
+                    return
+                yield None
             self._claimed.append(index)
             yield self._job(index)
-
-    def _may_begin(self, index: int, stop: Stop) -> bool:
-        while index - int(self.store.get("written")) > AHEAD:
-            if stop() or self._has("over"):
-                return False
-            time.sleep(POLL_S)
-        return True
 
     def _job(self, index: int) -> Job:
         page, place = divmod(index, JOBS_A_KEY)
@@ -118,12 +111,12 @@ class Team:
             self._page = (page, [Job(*job) for job in jobs])
         return self._page[1][place]
 
-    def _in_order(self, outcomes: dict[int, Outcome], start: int) -> Iterator[Outcome]:
-        """The outcomes from number `start` on, as far as there is none missing."""
-        for index in itertools.count(start):
-            if index not in outcomes and not self._fetch(outcomes, index):
-                return
-            yield outcomes.pop(index)
+    def _in_order(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
+        """The outcomes that are next, as far as there is none missing."""
+        while self._written in outcomes or self._fetch(outcomes, self._written):
+            yield outcomes.pop(self._written)
+            self._written += 1
+            self.store.set("written", str(self._written))
 
     def _fetch(self, outcomes: dict[int, Outcome], index: int) -> bool:
         if not self._has(f"outcome/{index}"):
@@ -132,9 +125,9 @@ class Team:
         self.store.delete_key(f"outcome/{index}")
         return True
 
-    def _rest(self, outcomes: dict[int, Outcome], start: int) -> Iterator[Outcome]:
+    def _rest(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
         """What is there beyond a gap that a stopped or dead process left."""
-        for index in range(start, self.store.add("claimed", 0)):
+        for index in range(self._written, self.store.add("claimed", 0)):
             if index in outcomes or self._fetch(outcomes, index):
                 yield outcomes.pop(index)
 
