@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from clipcount_cli.config import ClipConfig, ModelConfig, WindowConfig
 
 NORM_GROUPS = 8  # of the decoder's GroupNorm
+EMPTY_LOGIT = -4.0  # where an untrained decoder begins: most pixels hold nothing
 BPE_ROWS = 49_408  # ids of CLIP's tokenizer
 
 
@@ -196,6 +197,7 @@ class DensityDecoder(nn.Module):
         widths = [width, *level_widths]
         self.levels = nn.ModuleList(DecoderLevel(i, o) for i, o in itertools.pairwise(widths))
         self.readout = nn.Conv2d(widths[-1], 1, 1)
+        nn.init.constant_(self.readout.bias, EMPTY_LOGIT)
         self.fine_proj = nn.Conv2d(width, widths[1], 1) if fine else None
         self.fine_norm = nn.GroupNorm(NORM_GROUPS, widths[1]) if fine else None
 

@@ -1,0 +1,262 @@
+"""Rebuild the embedded model: render scenes without end, train a small network on them, pack it.
+
+    python scripts/make_tiny.py --run RUN [--material DIR]     # resumes RUN where it exists
+    python scripts/make_tiny.py --run RUN --pack               # RUN -> clipcount_cli/assets/
+
+Nothing is downloaded: the scenes are drawn by clipcount_cli/data, with the cut-outs of --material
+(scripts/material.py says what to install) where it is given.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import platform
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+
+from clipcount_cli import __version__, console
+from clipcount_cli.config import (
+    DENSITY_SCALE,
+    GENERIC_PROMPT,
+    ClipConfig,
+    ModelConfig,
+    TrainConfig,
+    WindowConfig,
+)
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.counting.prompts import bpe_ids, tokenize
+from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
+from clipcount_cli.data.targets import density_target
+from clipcount_cli.errors import InterruptedRunError
+from clipcount_cli.training.folder import RunFolder
+from clipcount_cli.training.loop import fit
+from clipcount_cli.training.trainer import Batch, Plan, Trainer
+from clipcount_cli.weights import checkpoint
+
+ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
+SCENE_SIDE_PX = 224  # rendered at the size the image tower sees
+TARGET_SIDE_PX = 192  # a density of half the full side costs a quarter, and has the same integral
+PROMPTS_A_SCENE = 3
+TEST_SCENES = 120  # looked at after each epoch
+STEPS_A_EPOCH = 200
+
+TRAINING = TrainConfig(
+    tuning="full",
+    batch=32,
+    learning_rate=1e-3,
+    warmup_share=0.03,
+    weight_decay=0.05,
+    sigma_px=6.0,
+    mask="none",
+)
+
+
+def tiny_config(words: list[str]) -> ModelConfig:
+    """A small convolutional tower, a narrow decoder, and embedding rows for `words` alone."""
+    ids = {piece for word in words for piece in bpe_ids(word)}
+    clip = ClipConfig(
+        embed_dim=128,
+        quick_gelu=False,
+        image_layers=(1, 2, 3, 1),
+        image_width=32,
+        text_width=128,
+        text_heads=4,
+        text_layers=2,
+        vocabulary=(*sorted(ids), 49406, 49407),  # [SOS] and [EOT]
+    )
+    return ModelConfig(
+        clip=clip,
+        width=128,
+        heads=4,
+        mlp_ratio=2.0,
+        visual_prompts=0,
+        context_tokens=0,
+        readout="eot",
+        dropout=0.0,
+        drop_path=0.0,
+        antialias=True,
+        fine_attention=False,
+        fine_features=True,
+        text_gate=True,
+        decoder_widths=(64, 48, 32),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """One scene with the prompts asked of it; a prompt for what is absent has no dots."""
+
+    pixels: np.ndarray
+    prompts: list[str]
+    points_px: list[np.ndarray]
+
+
+def ask(scene: Scene, rng: np.random.Generator) -> Question:
+    """Choose prompts: what is there, and what is not, the hard ones more often."""
+    true, absent = list(scene.points_px), list(scene.absent)
+    rng.shuffle(true)
+    hardness = np.linspace(2.0, 1.0, len(absent))
+    order = rng.choice(len(absent), len(absent), replace=False, p=hardness / hardness.sum())
+    absent = [absent[i] for i in order]
+    wanted = 1 + int(rng.random() < 0.5)
+    chosen = true[:wanted]
+    chosen += absent[: PROMPTS_A_SCENE - len(chosen)]
+    none = np.zeros((0, 2), np.float32)
+    return Question(scene.pixels, chosen, [scene.points_px.get(p, none) for p in chosen])
+
+
+_catalogue: Catalogue | None = None
+
+
+def _open_catalogue(material: Path | None) -> None:
+    global _catalogue
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):  # the process that trains decides when to stop
+        signal.signal(number, signal.SIG_IGN)
+    _catalogue = catalogue_of(material)
+
+
+def catalogue_of(material: Path | None) -> Catalogue:
+    return Catalogue.drawn() if material is None else Catalogue.from_material(material)
+
+
+def _render(seed: int) -> Question:
+    assert _catalogue is not None
+    scene = render_scene(seed, _catalogue, SceneConfig(side_px=SCENE_SIDE_PX))
+    return ask(scene, np.random.default_rng([seed, 1]))
+
+
+def make_batch(questions: list[Question], config: ModelConfig) -> Batch:
+    """Stack scenes, their prompts and the densities that answer them."""
+    prompts = sorted({p for question in questions for p in question.prompts})
+    row_of = {prompt: row for row, prompt in enumerate(prompts)}
+    image_of = [i for i, question in enumerate(questions) for _ in question.prompts]
+    prompt_of = [row_of[p] for question in questions for p in question.prompts]
+    target = torch.stack([target_of(p) for question in questions for p in question.points_px])
+    pixels = np.stack([question.pixels for question in questions])
+    return Batch(
+        windows=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        image_of=torch.tensor(image_of),
+        prompt_of=torch.tensor(prompt_of),
+        tokens=tokenize(prompts, config),
+        target=target,
+    )
+
+
+def target_of(points_px: np.ndarray) -> torch.Tensor:
+    """The density of a scene's dots at TARGET_SIDE_PX, as high as at the full side."""
+    share = TARGET_SIDE_PX / WindowConfig.side_px
+    points = torch.from_numpy(points_px) * (TARGET_SIDE_PX / SCENE_SIDE_PX)
+    target = density_target(points, TARGET_SIDE_PX, TRAINING.sigma_px * share, once=False)
+    return target * share**2
+
+
+def endless_batches(
+    config: ModelConfig, material: Path | None, workers: int
+) -> Any:  # Callable[[int], Iterator[Batch]]
+    def batches(step: int) -> Iterator[Batch]:
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(workers, _open_catalogue, (material,)) as pool:
+            while True:
+                seeds = range(step * TRAINING.batch, (step + 1) * TRAINING.batch)
+                yield make_batch(pool.map(_render, seeds, chunksize=4), config)
+                step += 1
+
+    return batches
+
+
+def validation(config: ModelConfig, material: Path | None) -> Any:
+    """Errors on scenes of held-out cut-outs, as the trainer's log wants them."""
+    catalogue = catalogue_of(material)
+    scene_config = SceneConfig(side_px=SCENE_SIDE_PX)
+    rng = np.random.default_rng(0)
+    scenes = [render_scene(i, catalogue, scene_config, "test") for i in range(TEST_SCENES)]
+    batches = [make_batch([ask(s, rng) for s in scenes[i : i + 24]], config)
+               for i in range(0, TEST_SCENES, 24)]  # fmt: skip
+
+    def validate(model: ClipCount) -> dict[str, float]:
+        truth, answer, image = [], [], []
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            for number, batch in enumerate(batches):
+                features = model.encode_image(batch.windows.float() / 255).select(batch.image_of)
+                text = model.encode_text(batch.tokens)[batch.prompt_of]
+                density = model.decode(features, text, TARGET_SIDE_PX)
+                scale = (WindowConfig.side_px / TARGET_SIDE_PX) ** 2 / DENSITY_SCALE
+                answer.append(density.sum((1, 2)) * scale)
+                truth.append(batch.target.sum((1, 2)) * scale)
+                image.append(batch.image_of + 1000 * number)
+        t, a, owner = torch.cat(truth), torch.cat(answer), torch.cat(image)
+        there = t > 0.5
+        most = {int(i): float(t[owner == i].max()) for i in owner.unique()}
+        shares = [float(v) / most[int(i)] for v, i in zip(a[~there], owner[~there], strict=True)
+                  if most[int(i)] > 0.5]  # fmt: skip
+        errors = (a - t)[there]
+        return {
+            "val_mae": float(errors.abs().mean()),
+            "val_rmse": float(errors.square().mean().sqrt()),
+            "val_nmn": float(np.mean(shares)),
+        }
+
+    return validate
+
+
+def save_weights(model: ClipCount, path: Path) -> None:
+    checkpoint.save(model, model.config, path, {"name": "tiny", "licence": "MIT"})
+
+
+def main(
+    run: Annotated[Path, typer.Option(help="Folder of the training.")],
+    steps: Annotated[int, typer.Option(help="Steps in all; fixed from the first start on.")] = 4400,
+    material: Annotated[Path | None, typer.Option(help="Folder of cut-outs.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
+    seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
+    pack: Annotated[bool, typer.Option(help="Write RUN's weights into the package.")] = False,
+) -> None:
+    """Train the embedded model, or pack it."""
+    run.mkdir(parents=True, exist_ok=True)
+    folder = RunFolder(run)
+    if pack:
+        pack_into_package(folder)
+        return
+    torch.manual_seed(seed)
+    config = tiny_config([*vocabulary(catalogue_of(material)), GENERIC_PROMPT])
+    model = ClipCount(config).to(memory_format=torch.channels_last)
+    trainer = Trainer(model, TRAINING, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
+    console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
+    folder.save_config({"steps": steps, "seed": seed, "machine": platform.processor()})
+    try:
+        fit(
+            trainer,
+            endless_batches(config, material, workers),
+            folder,
+            save_weights,
+            validation(config, material),
+        )
+    except InterruptedRunError as error:
+        console.notice(f"{error}; the same command goes on")
+
+
+def pack_into_package(folder: RunFolder) -> None:
+    """Store the averaged weights in half precision, with what they are and how they were made."""
+    state, metadata = checkpoint.load_state(folder.last)
+    state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
+    origin = {
+        "name": "tiny",
+        "licence": "MIT",
+        "made_by": f"scripts/make_tiny.py of clipcount-cli {__version__}",
+        "training": json.loads(folder.config.read_text()),
+    }
+    checkpoint.save(state, metadata.config, ASSET, origin)
+    console.show_line(ASSET)
+
+
+if __name__ == "__main__":
+    typer.run(main)
