@@ -67,8 +67,8 @@ def read_header(path: Path) -> Header:
             (length,) = struct.unpack("<Q", length_bytes)
             if length > _HEADER_LIMIT_BYTES:
                 raise ValueError("no header")
-            contents = json.loads(file.read(length))
-        metadata = contents.pop("__metadata__", {})
+            contents = dict(json.loads(file.read(length)))
+        metadata = dict(contents.pop("__metadata__", {}))
         spans = {name: row["data_offsets"] for name, row in contents.items()}
         header = Header(
             metadata,
@@ -78,7 +78,7 @@ def read_header(path: Path) -> Header:
         )
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (struct.error, ValueError, LookupError, TypeError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file, or its beginning is damaged"
         ) from error
@@ -123,10 +123,12 @@ def load(
     mapped from the file. Raises WeightsError naming what is missing, unexpected, misshapen or
     not finite.
     """
-    state, metadata = load_state(path, device, dtype)
+    header = read_header(path)
+    metadata = _metadata_from(header, path)
     if metadata.holds != "model":
         raise WeightsError(f"{path} holds CLIP alone, which cannot count")
     model = empty_model(metadata.config)
+    state = _checked_state(path, header, _shapes_of(model), device, dtype)
     model.load_state_dict(state, assign=True)
     return model.eval(), metadata
 
@@ -137,13 +139,24 @@ def load_state(
     """Read the checked tensors of a weights file; for one that holds CLIP, "clip." keys alone."""
     header = read_header(path)
     metadata = _metadata_from(header, path)
-    require_shapes(expected_shapes(metadata.config, metadata.holds), header.shapes, path)
+    shapes = expected_shapes(metadata.config, metadata.holds)
+    return _checked_state(path, header, shapes, device, dtype), metadata
+
+
+def _checked_state(
+    path: Path,
+    header: Header,
+    shapes: Shapes,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+) -> dict[str, Tensor]:
+    require_shapes(shapes, header.shapes, path)
     _require_floats(header, path)
     state: dict[str, Tensor] = {}
     for names in _groups(header):
         state.update(_read_tensors(path, names, device, dtype))
     require_finite(state, path)
-    return state, metadata
+    return state
 
 
 def empty_model(config: ModelConfig) -> ClipCount:
@@ -160,9 +173,13 @@ def empty_model(config: ModelConfig) -> ClipCount:
 
 def expected_shapes(config: ModelConfig, holds: Holds = "model") -> dict[str, tuple[int, ...]]:
     """Every tensor that weights of this configuration have, with its shape."""
-    state = empty_model(config).state_dict()
+    shapes = _shapes_of(empty_model(config))
     prefix = "clip." if holds == "clip" else ""
-    return {name: tuple(t.shape) for name, t in state.items() if name.startswith(prefix)}
+    return {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
+
+
+def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 
 
 def save(
@@ -224,7 +241,10 @@ class Record:
 
     def describes(self, path: Path) -> bool:
         """Tell, without reading the file, whether it is the same as when it was installed."""
-        now = path.stat()
+        try:
+            now = path.stat()
+        except OSError:
+            return False
         return (now.st_size, now.st_mtime_ns) == (self.size_bytes, self.modified_ns)
 
 

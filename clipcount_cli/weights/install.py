@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,7 +77,7 @@ class _Source:
 class _Content:
     imported: upstream.Imported
     sources: list[_Source]
-    licence: str | None = None  # as a file of our own says
+    said: Mapping[str, Any] = field(default_factory=dict)  # by a file of our own, of its origin
 
 
 def install(request: InstallRequest, say: Say, report: Report | None = None) -> Path:
@@ -235,8 +235,7 @@ def _model(request: InstallRequest, main: _Source, say: Say, report: Report | No
         state, metadata = checkpoint.load_state(main.path)
         if metadata.holds == "clip":
             raise WeightsError(f"{main.path} holds CLIP alone", hint="give it with --clip")
-        licence = metadata.origin.get("licence")
-        return _Content(upstream.Imported(state, metadata.config), [main], licence)
+        return _Content(upstream.Imported(state, metadata.config), [main], metadata.origin)
     contents = untrusted.read_checkpoint(main.path)
     if upstream.brings_own_clip(contents):
         if request.clip:
@@ -260,8 +259,9 @@ def _clip_for(request: InstallRequest, say: Say, report: Report | None) -> _Sour
 
 def _origin(request: InstallRequest, content: _Content) -> dict[str, Any]:
     return {
+        "licence": request.entry.licence,
+        **content.said,
         "name": request.target_name,
-        "licence": content.licence or request.entry.licence,
         "sources": [source.as_json() for source in content.sources],
         "made_by": f"clipcount-cli {__version__}",
     }

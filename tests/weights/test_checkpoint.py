@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from clipcount_cli.config import ModelConfig
+from clipcount_cli.config import ModelConfig, to_json
 from clipcount_cli.errors import ClipCountError, WeightsError
 from clipcount_cli.weights import checkpoint
 from clipcount_cli.weights.upstream import import_clip
@@ -121,6 +124,24 @@ def test_cut_off_file_is_refused(weights_file, kept):
         checkpoint.load(weights_file)
 
 
+@given(st.binary(max_size=64), st.none() | st.binary(max_size=64))
+def test_any_bytes_are_refused_by_a_message_and_nothing_else(tmp_path_factory, start, header):
+    path = tmp_path_factory.mktemp("any") / "any.safetensors"
+    path.write_bytes(start if header is None else len(header).to_bytes(8, "little") + header)
+
+    with pytest.raises(WeightsError, match=r"any\.safetensors"):
+        checkpoint.read_metadata(path)
+
+
+@pytest.mark.parametrize("header", ["[]", "3", '{"a": 1}', '{"__metadata__": 1}', "[" * 50_000])
+def test_header_of_another_make_is_refused(tmp_path, header):
+    path = tmp_path / "odd.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+
+    with pytest.raises(WeightsError, match=r"odd\.safetensors"):
+        checkpoint.read_metadata(path)
+
+
 def test_missing_file_is_said_so(tmp_path):
     with pytest.raises(WeightsError, match="No such file"):
         checkpoint.load(tmp_path / "none.safetensors")
@@ -166,12 +187,7 @@ def test_digest_is_recorded_and_read_anew_when_the_file_changes(weights_file):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads VmHWM")
 def test_loading_the_real_size_needs_its_parameters_and_little_more(tmp_path):
     """From fp16 CLIP with an fp32 head, as the released weights are stored."""
-    shapes = checkpoint.expected_shapes(ModelConfig())
-    state = {
-        name: torch.zeros(shape, dtype=torch.float16 if name[:5] == "clip." else torch.float32)
-        for name, shape in shapes.items()
-    }
-    checkpoint.save(state, ModelConfig(), tmp_path / "full.safetensors", {})
+    path = write_zeros(tmp_path / "full.safetensors", ModelConfig())
     code = f"""
 import torch, open_clip, clipcount_cli.counting.model
 from pathlib import Path
@@ -180,11 +196,29 @@ def peak():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 before = peak()
-model, _ = checkpoint.load(Path({str(tmp_path / "full.safetensors")!r}), dtype=torch.float32)
+model, _ = checkpoint.load(Path({str(path)!r}), dtype=torch.float32)
 print(peak() - before, sum(p.numel() * p.element_size() for p in model.parameters()))
 """
-    del state
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     above_imports, parameters = map(int, said.stdout.split())
 
     assert above_imports <= parameters + 100e6
+
+
+def write_zeros(path, config):
+    """A weights file of zeros: a header, and a hole in the disk for the tensors."""
+    contents, end = {"__metadata__": checkpoint_metadata(config)}, 0
+    for name, shape in checkpoint.expected_shapes(config).items():
+        dtype, item_bytes = ("F16", 2) if name.startswith("clip.") else ("F32", 4)
+        start, end = end, end + item_bytes * math.prod(shape)
+        contents[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    header = json.dumps(contents).encode()
+    header += b" " * (-len(header) % 8)
+    with path.open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + end)
+    return path
+
+
+def checkpoint_metadata(config):
+    return {"clipcount_format": "1", "clipcount_config": json.dumps(to_json(config))}
