@@ -227,12 +227,18 @@ RemoveOption = Annotated[str | None, typer.Option(metavar="NAME", help="Delete i
 @app.command("download-weights")
 @with_manners
 def download_weights(
-    name: Annotated[str | None, typer.Argument(help="clip-count (default), or clip.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="clip-count (default), or clip.")
+    ] = None,
     checkpoint: CheckpointOption = None,
     clip: ClipOption = None,
     install_as: InstallAsOption = None,
-    url: Annotated[str | None, typer.Option(help="Fetch the checkpoint from here.")] = None,
-    sha256: Annotated[str | None, typer.Option(help="What the file must hash to.")] = None,
+    url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where to fetch the file instead.")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option(metavar="HEX", help="What the fetched or given file must hash to.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Install anew what is here.")] = False,
     offline: OfflineOption = False,
     listing: ListOption = False,

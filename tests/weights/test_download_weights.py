@@ -303,7 +303,9 @@ def answer_when_one_waits(processes, may_answer) -> None:
     def listen(process) -> None:
         for line in process.stderr:
             if "waiting for another" in line:
-                may_answer.set()
+                break
+        may_answer.set()  # at the latest when one of them has ended
+        process.stderr.read()
 
     for process in processes:
         threading.Thread(target=listen, args=(process,), daemon=True).start()
