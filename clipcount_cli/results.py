@@ -337,11 +337,11 @@ class ResultsFile:
             self.targets.rewrite(self._ordered(self.targets.read()))
 
     def _open(self, write_headers: bool) -> None:
-        for path, header, encode in self.targets.encoders():
+        for path, header, encoder in self.targets.encoders():
             file = GrowingFile(path)
             if write_headers and header:
                 file.append(header)
-            self._files.append((file, encode))
+            self._files.append((file, encoder))
 
     def _save(self, settings: Settings) -> None:
         if self.targets.settings is not None:

@@ -25,8 +25,10 @@ Stop = Callable[[], bool]
 ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Iterator["Outcome"]]
 
 JOBS_A_KEY = 500
+LEAST_HELD = 4  # images a process always may hold, so that none waits for its own reading
 AHEAD = 1024  # images that may be claimed beyond the last row written: bounds the store's memory
 POLL_S = 0.02
+FAREWELL_S = 3.0  # how long the first process waits for the others to end
 GRACE_S = 10.0  # after a signal, how long without any news others are waited for
 
 
@@ -38,20 +40,19 @@ def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outco
 @contextmanager
 def joined() -> Iterator[Team]:
     """Meet the other processes for one run; however it ends here, the others are told."""
-    team = Team(distributed.store())
+    team = Team(distributed.store(), distributed.rank(), distributed.world_size())
     try:
         yield team
     finally:
-        if distributed.is_first():
-            team.store.set("over", b"1")
-        team.store.set(f"left/{distributed.rank()}", b"1")
+        team.leave()
 
 
 class Team:
     """The processes of one torchrun, as seen by one of them."""
 
-    def __init__(self, store: Any) -> None:
-        self.store = store
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        self.store, self.rank = store, rank
+        self._others = [other for other in range(size) if other != rank]
         self._claimed: deque[int] = deque()  # here, and not yet counted
         self._written = 0  # by the first process: outcomes passed on without a gap
         self._page: tuple[int, list[Job]] = (-1, [])
@@ -68,7 +69,9 @@ class Team:
                 outcomes[self._claimed.popleft()] = outcome
             yield from self._in_order(outcomes)
         last_news = time.monotonic()
-        while self._written < len(jobs) and not self._hopeless(stop, last_news):
+        while self._written < len(jobs) and not self._alone():
+            if stop() and time.monotonic() - last_news > GRACE_S:
+                break
             for ready in self._in_order(outcomes):
                 yield ready
                 last_news = time.monotonic()
@@ -83,6 +86,15 @@ class Team:
             if outcome is not None:
                 self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
 
+    def leave(self) -> None:
+        """Tell the others; the first process, which may host the store, goes last."""
+        self.store.set(f"left/{self.rank}", b"1")
+        if self.rank == 0:
+            self.store.set("over", b"1")
+            patience_ends = time.monotonic() + FAREWELL_S
+            while not self._alone() and time.monotonic() < patience_ends:
+                time.sleep(POLL_S)
+
     def _publish(self, jobs: Sequence[Job]) -> None:
         for page, start in enumerate(range(0, len(jobs), JOBS_A_KEY)):
             part = [tuple(job) for job in jobs[start : start + JOBS_A_KEY]]
@@ -91,9 +103,16 @@ class Team:
         self.store.set("jobs", str(len(jobs)))
 
     def _claims(self, stop: Stop) -> Iterator[Job | None]:
-        """Jobs no other process has taken; None while the first process lags behind."""
+        """Jobs no other process has taken; None while others should take them first.
+
+        Towards the end nobody hoards: what is left is everybody's.
+        """
         total = int(self.store.get("jobs"))
         while not (stop() or self._has("over")):
+            left = max(0, total - self.store.add("claimed", 0))
+            if len(self._claimed) > LEAST_HELD + left // (1 + len(self._others)):
+                yield None
+                continue
             index = self.store.add("claimed", 1) - 1
             if index >= total:
                 return
@@ -131,11 +150,8 @@ class Team:
             if index in outcomes or self._fetch(outcomes, index):
                 yield outcomes.pop(index)
 
-    def _hopeless(self, stop: Stop, last_news: float) -> bool:
-        if not stop():
-            return False
-        others = range(1, distributed.world_size())
-        return time.monotonic() - last_news > GRACE_S or all(self._has(f"left/{i}") for i in others)
+    def _alone(self) -> bool:
+        return all(self._has(f"left/{other}") for other in self._others)
 
     def _wait_for(self, key: str, stop: Stop) -> bool:
         while not self._has(key):

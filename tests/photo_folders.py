@@ -36,9 +36,7 @@ def small_model() -> ClipCount:
         text_layers=1,
         vocabulary=tuple(range(320, 900)),
     )
-    return ClipCount(
-        ModelConfig(tower, width=16, heads=2, visual_prompts=0, decoder_widths=(8, 8))
-    )
+    return ClipCount(ModelConfig(tower, width=16, heads=2, visual_prompts=0, decoder_widths=(8, 8)))
 
 
 def small_counter() -> Counter:
