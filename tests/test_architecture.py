@@ -18,7 +18,22 @@ ROWS = [
     ("data.targets", "data.augment", "data.views", "training.losses"),
     ("counting",),
     ("results", "weights", "data", "counting.images", "distributed"),
-    ("api", "single", "batch", "batch_pictures", "fixed_batch", "jobs", "pipeline", "shards", "sharing", "evaluation", "eval_report", "training", "report", "console"),
+    (
+        "api",
+        "single",
+        "batch",
+        "batch_pictures",
+        "fixed_batch",
+        "jobs",
+        "pipeline",
+        "shards",
+        "sharing",
+        "evaluation",
+        "eval_report",
+        "training",
+        "report",
+        "console",
+    ),
     ("cli", "options", "__main__"),
 ]
 ROW_OF = {prefix: number for number, prefixes in enumerate(ROWS) for prefix in prefixes}

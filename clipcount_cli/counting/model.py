@@ -233,29 +233,37 @@ class ImageTower(nn.Module):
             self.norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(config.dropout)
 
-    def layer_prompts(self, layer: int, batch: int) -> Tensor:
+    def layer_prompts(self, layer: int) -> Tensor | None:
+        """The prompts (prompts, W) that go through `layer`; None where it has none."""
+        if not self.prompted or layer >= len(self.prompts):
+            return None
         # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
-        prompts = self.dropout(self.prompt_proj(self.prompts[max(layer - 1, 0)]))
-        return cast(Tensor, prompts.expand(batch, -1, -1))  # (B, prompts, W)
+        return cast(Tensor, self.dropout(self.prompt_proj(self.prompts[max(layer - 1, 0)])))
 
     def forward(self, visual: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
         patches = to_patches(visual.conv1(pixels))  # (B, N, W)
-        batch = len(patches)
-        first = visual.class_embedding.expand(batch, 1, -1)
+        first = visual.class_embedding.expand(len(patches), 1, -1)
         tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
-        count = len(self.prompts[0]) if self.prompted else 0
+        held = 0  # prompts among the tokens, right after [CLS]
         for layer, block in enumerate(visual.transformer.resblocks):
-            if self.prompted and layer < len(self.prompts):
-                old = tokens[:, 1 + count :] if layer else tokens[:, 1:]
-                own = self.layer_prompts(layer, batch)
-                tokens = torch.cat([tokens[:, :1], own, old], dim=1)  # (B, 1 + prompts + N, W)
-            elif self.prompted and layer == len(self.prompts):
-                tokens = torch.cat([tokens[:, :1], tokens[:, 1 + count :]], dim=1)
+            own = self.layer_prompts(layer)
+            tokens, held = _with_prompts(tokens, held, own), 0 if own is None else len(own)
             if layer == 0:
                 tokens = visual.ln_pre(tokens)  # the later prompts are never normalised by it
-            tokens = block(tokens)
+            tokens = block(tokens)  # (B, 1 + prompts + N, W)
+        tokens = _with_prompts(tokens, held, None)
         return self.norm(tokens) if self.prompted else tokens
+
+
+def _with_prompts(tokens: Tensor, held: int, own: Tensor | None) -> Tensor:
+    """Put the prompts `own` (prompts, W) where `held` others stand, between [CLS] and patches."""
+    if own is None and not held:
+        return tokens
+    parts = [tokens[:, :1], tokens[:, 1 + held :]]
+    if own is not None:
+        parts.insert(1, own.expand(len(tokens), -1, -1))
+    return torch.cat(parts, dim=1)
 
 
 def build_clip(config: ClipConfig) -> CLIP:
