@@ -172,6 +172,16 @@ def _water(rng: np.random.Generator) -> Floats:
     return _tinted(tone, 0.12 * waves + 0.15 * _noise(rng, 3))
 
 
+def _sky(rng: np.random.Generator) -> Floats:
+    steps = np.linspace(1, 0, GROUND_SIDE_PX, dtype=np.float32)[:, None]
+    blue = np.array([rng.uniform(0.3, 0.6), rng.uniform(0.5, 0.75), rng.uniform(0.7, 0.95)])
+    evening = np.array([0.9, rng.uniform(0.55, 0.8), rng.uniform(0.4, 0.75)])
+    high, low = (blue, evening) if rng.random() < 0.4 else (blue, blue * 0.4 + 0.6)
+    clouds = np.clip(_cloudy(rng, 2) + rng.uniform(-0.6, 0.4), 0, 1) * rng.uniform(0.2, 1)
+    ground = blend(_tinted(low, 0 * clouds), high, steps + 0 * clouds)
+    return blend(ground, (rng.uniform(0.45, 1),) * 3, clouds) * np.float32(rng.uniform(0.6, 1.1))
+
+
 def _clutter(rng: np.random.Generator) -> Floats:
     """A room out of focus: soft patches of several colours."""
     ground = _tinted(_tone(rng), np.zeros((GROUND_SIDE_PX, GROUND_SIDE_PX), np.float32))
@@ -182,27 +192,31 @@ def _clutter(rng: np.random.Generator) -> Floats:
     return _tinted(np.asarray(picture, np.float32) / 255, 0.03 * _grain(rng))
 
 
-def _patch(rng: np.random.Generator) -> Floats:
+def _patch(rng: np.random.Generator, round_only: bool = False) -> Floats:
     """A filled ellipse or box somewhere, 0 or 1."""
     across, along = _axes(rng)
     centre = rng.integers(0, GROUND_SIDE_PX, 2)
     x = (across - across[centre[0], centre[1]]) / rng.uniform(0.03, 0.3)
     y = (along - along[centre[0], centre[1]]) / rng.uniform(0.03, 0.3)
-    box = rng.random() < 0.5
+    box = rng.random() < 0.5 and not round_only
     far = np.maximum(np.abs(x), np.abs(y)) if box else np.hypot(x, y)
     inside: Floats = np.float32(1) * (far < 1)
     return inside
 
 
 def _tissue(rng: np.random.Generator) -> Floats:
-    """What lies behind cells under the microscope: pale, faintly stained."""
+    """What lies behind cells under the microscope: pale, or stained pink with white gaps."""
+    pale = _tinted(np.full(3, rng.uniform(0.88, 0.98), np.float32), 0.01 * _grain(rng))
     stain = np.array(
-        [rng.uniform(0.8, 0.95), rng.uniform(0.6, 0.9), rng.uniform(0.8, 0.95)], np.float32
+        [rng.uniform(0.75, 0.95), rng.uniform(0.5, 0.85), rng.uniform(0.7, 0.92)], np.float32
     )
-    pale = np.full(3, rng.uniform(0.9, 0.98), np.float32)
+    fibres = rng.uniform(0, 0.15) * _noise(rng, 40) + rng.uniform(0, 0.15) * _cloudy(rng, 12)
     cover = np.clip(0.4 + rng.uniform(0, 1.2) * _cloudy(rng, 3), 0, 1) * rng.uniform(0.1, 1)
-    grain = rng.uniform(0, 0.08) * _noise(rng, 40) + 0.01 * _grain(rng)
-    return _tinted(pale + (stain - pale) * cover[..., None], grain)
+    if rng.random() < 0.4:  # fat cells leave round holes in the stain
+        cover = np.ones_like(cover)
+        for _ in range(int(rng.integers(2, 9))):
+            cover = cover * (1 - _patch(rng, round_only=True))
+    return blend(pale, _tinted(stain, fibres), cover)
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Floats]] = {
@@ -217,6 +231,7 @@ KINDS: dict[str, Callable[[np.random.Generator], Floats]] = {
     "street": _street,
     "grass": _grass,
     "water": _water,
+    "sky": _sky,
     "clutter": _clutter,
     "tissue": _tissue,
 }
@@ -224,6 +239,7 @@ SUITED = {  # the kinds for each `Noun.ground`, the common ones named more than 
     "any": "plain plain white white dark cloth cloth wood wood concrete soil gravel clutter",
     "microscope": "tissue tissue tissue white",
     "street": "street street concrete concrete grass",
+    "sky": "sky sky sky water plain",
     "dark": "dark dark wood cloth clutter",
     "ground": "soil gravel concrete grass dark wood plain clutter",
 }

@@ -123,6 +123,14 @@ def blend(below: Floats, colour: Floats | tuple[float, float, float], cover: Flo
     return below + (np.asarray(colour, np.float32) - below) * cover[..., None]
 
 
+def box_distance(x: Floats, y: Floats, half_x: float, half_y: float, corner: float) -> Floats:
+    """Signed distance to a rectangle with rounded corners."""
+    over_x = np.abs(x) - (half_x - corner)
+    over_y = np.abs(y) - (half_y - corner)
+    outside = np.hypot(np.maximum(over_x, 0), np.maximum(over_y, 0))
+    return outside + np.minimum(np.maximum(over_x, over_y), 0) - corner
+
+
 def light_up(surface: Surface, rng: np.random.Generator) -> Pixels:
     """Light a surface from the upper left; returns (side, side, 4) uint8 with straight alpha."""
     side = surface.height.shape[0]

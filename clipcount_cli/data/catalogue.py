@@ -69,10 +69,15 @@ class Catalogue:
         angle: float | None = None,
     ) -> list[Cutout]:
         """Choose `n` individuals of a noun in a colour ("": its own), turned by `angle` if any."""
-        numbers = rng.integers(0, INDIVIDUALS, n)
+        numbers = np.arange(INDIVIDUALS)
         if angle is not None:
             step = round(angle / (2 * np.pi) * TURNS) % TURNS
-            numbers = step + TURNS * rng.integers(0, INDIVIDUALS // TURNS, n)
+            numbers = np.arange(step, INDIVIDUALS, TURNS)
+        pictured = np.array([is_pictured(int(number)) for number in numbers])
+        style = rng.random()  # mostly one artist's work alone
+        if style < 0.8 and 0 < pictured.sum() < len(numbers):
+            numbers = numbers[pictured == (style < 0.25)]
+        numbers = numbers[rng.integers(0, len(numbers), n)]
         return [self._cutout(noun, colour, int(number), part) for number in numbers]
 
     def _cutout(self, noun: str, colour: str, number: int, part: str) -> Cutout:
@@ -87,10 +92,9 @@ class Catalogue:
         """Draw an individual or vary a picture of it; returns it with its source."""
         upright = self.nouns[noun].upright
         looks = looks_of(noun, colour) if self.material is not None else []
-        turn, rest = number % TURNS, number // TURNS
-        if noun in DRAWINGS and (not looks or (turn + rest) % PICTURE_EVERY):
+        if noun in DRAWINGS and not (looks and is_pictured(number)):
             return draw(noun, colour, number, part, upright), "drawn"
-        look = looks[(turn * 5 + rest) % len(looks)]
+        look = looks[(number * 5 + number // TURNS) % len(looks)]
         rgba = self._picture(look, part)
         tone = look.repaint or (colour if look.dyed else "")
         if tone:
@@ -114,6 +118,11 @@ class Catalogue:
             kept = [path for i, path in enumerate(paths) if (i % 5 == 0) == (part == "test")]
             self._grounds[part] = [read_ground(path) for path in kept]
         return self._grounds[part]
+
+
+def is_pictured(number: int) -> bool:
+    """Whether individual `number` of a noun that is also drawn is a picture."""
+    return (number + number // TURNS) % PICTURE_EVERY == 0
 
 
 def trim(rgba: Pixels) -> Pixels:

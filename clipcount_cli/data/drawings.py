@@ -12,13 +12,14 @@ import numpy as np
 
 from clipcount_cli.data import drawn_grown as grown
 from clipcount_cli.data import drawn_made as made
+from clipcount_cli.data import drawn_metal as metal
 from clipcount_cli.data.brush import Brush, Pixels, Surface, light_up, named_colour
 
 SPRITE_SIDE_PX = 96  # the 95th percentile of object sizes at 384 px is 113 px, at 224 px 66 px
 TURNS = 24  # individuals are drawn at this many evenly spread angles
 
 DRAWINGS: dict[str, Callable[[Brush], Surface]] = {
-    "coins": made.coin,
+    "coins": metal.coin,
     "pills": made.pill,
     "candies": made.candy,
     "beads": made.bead,
@@ -27,17 +28,21 @@ DRAWINGS: dict[str, Callable[[Brush], Surface]] = {
     "balls": made.ball,
     "buttons": made.button,
     "bottle caps": made.bottle_cap,
-    "nuts": made.hex_nut,
-    "screws": made.screw,
-    "nails": made.nail,
+    "nuts": metal.hex_nut,
+    "screws": metal.screw,
+    "nails": metal.nail,
     "matches": made.match,
     "stars": made.star,
     "dice": made.die,
     "bricks": made.brick,
     "cars": made.car,
     "candles": made.candle,
-    "rings": made.ring,
-    "paper clips": made.paper_clip,
+    "rings": metal.ring,
+    "paper clips": metal.paper_clip,
+    "forks": metal.fork,
+    "spoons": metal.spoon,
+    "knives": metal.knife,
+    "umbrellas": made.umbrella,
     "dots": made.dot,
     "apples": grown.apple,
     "oranges": grown.orange,
@@ -58,6 +63,8 @@ DRAWINGS: dict[str, Callable[[Brush], Surface]] = {
     "cell nuclei": grown.nucleus,
     "leaves": grown.leaf,
     "flowers": grown.flower,
+    "fish": grown.fish,
+    "birds": grown.bird,
 }
 
 

@@ -281,3 +281,36 @@ def cookie(brush: Brush) -> Surface:
     albedo = blend(albedo, (0.2, 0.11, 0.06), chips)
     height = 0.25 * (1 - np.clip(radius, 0, 1) ** 4) + 0.03 * brush.noise(14) + 0.05 * chips
     return Surface(height, albedo, brush.inside(radius - 1), 0.05, 10.0, 0.45)
+
+
+def fish(brush: Brush) -> Surface:
+    """A fish from above or from the side: body, tail, fins."""
+    bend = brush.between(-0.25, 0.25) * (brush.x**2 - 0.2)
+    y = brush.y + bend
+    wide = brush.between(0.2, 0.36)
+    body = np.hypot((brush.x - 0.18) / 0.78, y / wide) - 1
+    tail = np.maximum(np.abs(y) - (-0.4 - brush.x) * 0.6 - 0.05, -0.95 - brush.x)
+    tail = np.maximum(tail, brush.x + 0.35)
+    fin = np.hypot((brush.x - 0.1) / 0.2, y / (wide * 1.45)) - 1
+    scales = 0.1 * np.sin(brush.x * 34) * np.sin(y * 34)
+    belly = np.clip(y / wide * 0.7 + 0.2, 0, 1) * brush.between(0, 0.8)
+    albedo = blend(brush.plain(), (0.9, 0.88, 0.82), belly)
+    albedo = albedo * (1 + scales + 0.1 * brush.noise(6))[..., None]
+    eye = np.hypot(brush.x - 0.72, y - 0.05) - 0.05
+    albedo = blend(albedo, (0.03, 0.03, 0.03), brush.inside(eye))
+    height = wide * np.sqrt(np.clip(-body, 0, 1))
+    distance = np.minimum(np.minimum(body * wide, tail), fin * wide)
+    return Surface(height, albedo, brush.inside(distance), 0.4, 15.0, 0.5)
+
+
+def bird(brush: Brush) -> Surface:
+    """A bird on the wing, dark against the sky or pale."""
+    lift = brush.between(-0.5, 0.7)
+    arch = -lift * np.sqrt(np.abs(brush.x) + 1e-3) + lift * 0.9 * np.abs(brush.x) ** 1.5
+    wing = np.clip(1 - np.abs(brush.x) / 0.97, 0, 1) ** 0.6 * brush.between(0.1, 0.22)
+    wings = np.maximum(np.abs(brush.y - arch) - wing, np.abs(brush.x) - 0.97)
+    body = np.hypot(brush.x / 0.13, (brush.y - 0.02) / brush.between(0.22, 0.42)) - 1
+    tone = brush.between(0.03, 0.2) if brush.chance(0.65) else brush.between(0.7, 0.95)
+    albedo = brush.plain(np.full(3, tone, np.float32)) * (1 + 0.15 * brush.noise(8))[..., None]
+    distance = np.minimum(wings, body * 0.13)
+    return Surface(np.clip(-distance, 0, 0.2), albedo, brush.inside(distance), 0.0, ambient=0.8)

@@ -1,4 +1,4 @@
-"""Manufactured things, drawn: coins, pills, candies, beads, buttons, cars from above, ...
+"""Manufactured things, drawn: pills, candies, beads, buttons, cars and parasols from above, ...
 
 Each function takes a `Brush` and returns the `Surface` of one individual of its kind.
 """
@@ -7,55 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipcount_cli.data.brush import Brush, Floats, Surface, blend
-
-METALS = {
-    "gold": (0.78, 0.62, 0.30),
-    "silver": (0.68, 0.69, 0.70),
-    "copper": (0.66, 0.40, 0.26),
-    "bronze": (0.48, 0.38, 0.25),
-    "iron": (0.42, 0.42, 0.44),
-}
-
-
-def metal(brush: Brush, *names: str) -> Floats:
-    """Draw a metal's colour, now and then tarnished."""
-    colour = np.array(METALS[str(brush.rng.choice(names))], np.float32)
-    return colour * np.float32(brush.between(0.75, 1.15)) + brush.rng.uniform(-0.03, 0.03, 3)
-
-
-def box_distance(x: Floats, y: Floats, half_x: float, half_y: float, corner: float) -> Floats:
-    """Signed distance to a rectangle with rounded corners."""
-    over_x = np.abs(x) - (half_x - corner)
-    over_y = np.abs(y) - (half_y - corner)
-    outside = np.hypot(np.maximum(over_x, 0), np.maximum(over_y, 0))
-    return outside + np.minimum(np.maximum(over_x, over_y), 0) - corner
-
-
-def coin(brush: Brush) -> Surface:
-    radius = brush.radius
-    face = brush.inside(radius - brush.between(0.74, 0.84))
-    relief = np.where(brush.noise(int(brush.between(4, 9))) > brush.between(-0.1, 0.3), 1.0, 0.0)
-    bust = brush.inside(np.hypot(brush.x * brush.between(1.3, 2), brush.y + 0.05) - 0.5)
-    letters = brush.inside(np.abs(radius - 0.66) - 0.07) * (np.sin(brush.theta * 22) > 0)
-    depth = brush.between(0.01, 0.05)
-    height = depth * (face * (0.5 * relief + bust + 0.7 * letters) + (1 - face))
-    height = height + 0.15 * np.clip((0.97 - radius) * 12, 0, 1)
-    base = metal(brush, "gold", "silver", "copper", "bronze", "silver")
-    albedo = brush.plain(base)
-    if brush.chance(0.2):
-        core = brush.inside(radius - brush.between(0.55, 0.7))
-        albedo = blend(albedo, metal(brush, "gold", "silver"), core)
-    wear = 1 + 0.14 * brush.noise(5) + 0.12 * brush.noise(19) - 0.15 * relief * face
-    rim = brush.inside(np.abs(radius - 0.9) - 0.04) * 0.15
-    return Surface(
-        height,
-        albedo * (wear + rim)[..., None],
-        brush.inside(radius - 0.98),
-        gloss=brush.between(0.05, 0.5),
-        shininess=brush.between(8, 40),
-        ambient=brush.between(0.35, 0.6),
-    )
+from clipcount_cli.data.brush import Brush, Surface, blend, box_distance
+from clipcount_cli.data.drawn_metal import METALS, metal
 
 
 def pill(brush: Brush) -> Surface:
@@ -88,18 +41,37 @@ def candy(brush: Brush) -> Surface:
         height = brush.dome(radius, brush.between(0.35, 0.8))
         alpha = brush.inside((radius - 1) / squash)
         return Surface(height, brush.plain(), alpha, brush.between(0.2, 0.9), 45.0, 0.5)
-    if kind < 0.75:  # a sugar star: a ball with bumps
-        bumps = int(brush.between(7, 12))
-        wave = np.cos(brush.theta * bumps + brush.noise(3)) * 0.09
-        radius = brush.radius / (0.86 + wave)
-        height = brush.dome(radius, 0.8) + 0.1 * brush.noise(9) * (radius < 0.95)
-        albedo = 0.75 * brush.plain() + 0.22
-        return Surface(height, albedo, brush.inside((radius - 1) * 0.86), 0.15, 8.0, 0.6)
+    if kind < 0.75:
+        return sugar_star(brush)
     if kind < 0.88:  # a gum drop or a cube of jelly
-        distance = box_distance(brush.x, brush.y, 0.8, brush.between(0.5, 0.8), 0.3)
+        distance = box_distance(brush.x, brush.y, 0.72, brush.between(0.5, 0.7), 0.3)
         height = 0.5 * np.sqrt(np.clip(-distance, 0, 1)) + 0.02 * brush.noise(40)
         return Surface(height, brush.plain(), brush.inside(distance), 0.4, 25.0, 0.6)
-    middle = np.hypot(brush.x / 0.55, brush.y / 0.45)  # wrapped: two fans of paper
+    return wrapped_candy(brush)
+
+
+def sugar_star(brush: Brush) -> Surface:
+    """A ball of sugar with knobs all over."""
+    knobs, reach = int(brush.between(6, 10)), brush.between(0.66, 0.74)
+    start = brush.rng.uniform(0, 6)
+    spots = [(turn, reach) for turn in start + np.arange(knobs) * 2 * np.pi / knobs]
+    spots += [(start + turn, reach * 0.45) for turn in (0.3, 2.4, 4.5)]
+    height = brush.dome(brush.radius / 0.72, 0.6)
+    alpha = brush.inside(brush.radius - 0.72)
+    size = brush.between(0.2, 0.27)
+    for turn, far in spots:
+        away = np.hypot(brush.x - far * np.cos(turn), brush.y - far * np.sin(turn)) / size
+        height = np.maximum(height, 0.75 - far * 0.6 + brush.dome(away, size))
+        alpha = np.maximum(alpha, brush.inside((away - 1) * size))
+        height = np.where((away > 1) & (alpha < 0.5), 0, height)
+    height = height * (alpha > 0.02)
+    albedo = brush.plain(brush.colour * 0.8 + 0.18)
+    return Surface(height, albedo, alpha, 0.12, 8.0, 0.62)
+
+
+def wrapped_candy(brush: Brush) -> Surface:
+    """A sweet in paper that is twisted on both sides."""
+    middle = np.hypot(brush.x / 0.55, brush.y / 0.45)
     fan = np.maximum(np.abs(brush.y) - (np.abs(brush.x) - 0.35) * 0.8, np.abs(brush.x) - 0.96)
     fan = np.maximum(fan, 0.5 - np.abs(brush.x))
     distance = np.minimum((middle - 1) * 0.45, fan)
@@ -179,44 +151,6 @@ def bottle_cap(brush: Brush) -> Surface:
     return Surface(height, albedo, brush.inside((radius - 1) * 0.9), 0.6, 25.0, 0.45)
 
 
-def hex_nut(brush: Brush) -> Surface:
-    wedge = (brush.theta + np.pi / 6) % (np.pi / 3) - np.pi / 6
-    hexagon = brush.radius * np.cos(wedge) - 0.84
-    hole = brush.radius - brush.between(0.42, 0.52)
-    height = 0.3 * np.clip(-hexagon * 8, 0, 1) - 0.1 * np.clip(0.12 - hole, 0, 0.12) * 8
-    thread = 0.06 * np.sin(brush.radius * 70) * np.clip(1 - np.abs(hole) * 9, 0, 1)
-    albedo = brush.plain(metal(brush, "silver", "iron", "gold"))
-    alpha = brush.inside(hexagon) * (1 - brush.inside(hole) * 0.97)
-    return Surface(height + thread, albedo, alpha, 0.6, 15.0, 0.35)
-
-
-def screw(brush: Brush) -> Surface:
-    head_end, thick = -0.62, brush.between(0.11, 0.17)
-    shaft = np.maximum(
-        np.abs(brush.y) - thick * np.clip((0.98 - brush.x) * 4, 0.1, 1), brush.x - 0.97
-    )
-    shaft = np.maximum(shaft, head_end - brush.x)
-    wide = brush.between(0.28, 0.36)
-    taper = np.clip((brush.x - head_end + 0.33) / 0.33, 0, 1)
-    head = np.maximum(np.abs(brush.y) - wide * (1 - 0.5 * taper), -0.97 - brush.x)
-    head = np.maximum(head, brush.x - head_end)
-    round_ = np.sqrt(np.clip(1 - (brush.y / thick) ** 2, 0, 1)) * thick
-    thread = 0.05 * np.sin((brush.x + brush.y * 0.4) * brush.between(50, 75))
-    height = np.where(head < 0, 0.25 * (1 - (brush.y / wide) ** 2), round_ + thread)
-    albedo = brush.plain(metal(brush, "silver", "iron", "gold", "silver"))
-    return Surface(height, albedo, brush.inside(np.minimum(shaft, head)), 0.7, 14.0, 0.3)
-
-
-def nail(brush: Brush) -> Surface:
-    thick = brush.between(0.05, 0.075)
-    point = np.clip((0.98 - brush.x) * 5, 0, 1)
-    shaft = np.maximum(np.abs(brush.y) - thick * point, np.abs(brush.x) - 0.97)
-    head = box_distance(brush.x + 0.93, brush.y, 0.04, brush.between(0.15, 0.2), 0.02)
-    height = np.sqrt(np.clip(1 - (brush.y / thick) ** 2, 0, 1)) * thick
-    albedo = brush.plain(metal(brush, "silver", "iron"))
-    return Surface(height, albedo, brush.inside(np.minimum(shaft, head)), 0.6, 12.0, 0.4)
-
-
 def match(brush: Brush) -> Surface:
     thick = brush.between(0.05, 0.07)
     stick = box_distance(brush.x, brush.y, 0.92, thick, 0.01)
@@ -288,43 +222,46 @@ def car(brush: Brush) -> Surface:
 
 
 def candle(brush: Brush) -> Surface:
-    """A tealight from above or aslant: cup, pool of wax, flame."""
-    radius = brush.radius / 0.96
-    wax = np.array([0.75, 0.42, 0.12], np.float32) if brush.chance(0.6) else brush.colour * 0.9
-    lit = brush.chance(0.85)
-    albedo = blend(
-        brush.plain(metal(brush, "silver", "gold") * 0.6), wax, brush.inside(radius - 0.86)
-    )
-    height = 0.1 * brush.inside(np.abs(radius - 0.92) - 0.05)
-    at_x, at_y = brush.between(-0.15, 0.15), brush.between(-0.3, 0.1)
-    flame = np.hypot((brush.x - at_x) / 0.16, (brush.y - at_y) / brush.between(0.28, 0.45))
+    """A tealight, from above or aslant: cup, pool of wax, flame."""
+    low = brush.between(0.5, 1.0)  # the height of its round over its width
+    down = 0.97 - 0.96 * low  # aslant, the flame needs room above
+    y = (brush.y - down) / low
+    radius = np.hypot(brush.x, y) / 0.96
+    wax = np.array([0.75, 0.42, 0.12], np.float32)
+    wax = wax if brush.chance(0.6) else brush.colour * 0.9
+    lit = 1.0 if brush.chance(0.85) else 0.0
+    cup = metal(brush, "silver", "gold") * 0.6
+    albedo = blend(brush.plain(cup), wax, brush.inside(radius - 0.88))
+    height = 0.1 * brush.inside(np.abs(radius - 0.93) - 0.05)
+    at_x, at_y = brush.between(-0.12, 0.12), down - brush.between(0.0, 0.15)
+    tall = brush.between(0.24, 0.4)
+    flame = np.hypot((brush.x - at_x) / brush.between(0.08, 0.14), (brush.y - at_y + tall) / tall)
     halo = np.exp(-((brush.x - at_x) ** 2 + (brush.y - at_y) ** 2) * 3) * (radius < 0.95)
-    warm = np.array([0.75, 0.38, 0.08], np.float32)
-    core = np.clip(1.4 - flame, 0, 1)[..., None] * np.array([1.0, 0.9, 0.5], np.float32)
-    glow = (halo[..., None] * warm + core) * (1.0 if lit else 0.0)
-    wick = np.clip(1.5 - np.hypot(brush.x - at_x, brush.y - at_y) / 0.07, 0, 1)
-    albedo = blend(albedo * 0.8, (0.05, 0.04, 0.03), wick)
-    glow = glow.astype(np.float32)
-    return Surface(height, albedo, brush.inside(radius - 1), 0.2, 10.0, 0.5, glow)
-
-
-def ring(brush: Brush) -> Surface:
-    thick = brush.between(0.09, 0.17)
-    off = np.abs(brush.radius - (0.96 - thick)) / thick
-    albedo = brush.plain(metal(brush, "gold", "silver"))
-    return Surface(brush.dome(off, thick), albedo, brush.inside((off - 1) * thick), 0.9, 14.0, 0.3)
-
-
-def paper_clip(brush: Brush) -> Surface:
-    wire = np.abs(box_distance(brush.x, brush.y, 0.94, 0.3, 0.3) + 0.045)
-    inner = np.abs(box_distance(brush.x - 0.12, brush.y, 0.68, 0.19, 0.19) + 0.04)
-    opening = (brush.x > 0.45) & (brush.y > 0.12)
-    distance = np.minimum(np.where(opening, 1.0, wire), inner) - 0.035
-    tone = metal(brush, "silver") if brush.chance(0.5) else brush.colour
-    height = np.sqrt(np.clip(-distance, 0, 1))
-    return Surface(height, brush.plain(tone), brush.inside(distance), 0.6, 12.0, 0.5)
+    core = np.clip(1.5 - flame, 0, 1)
+    warm = np.array([0.75, 0.36, 0.06], np.float32) * brush.between(0.5, 1.0)
+    glow = halo[..., None] * warm + core[..., None] * np.array([1.0, 0.88, 0.45], np.float32)
+    wick = np.clip(1.5 - np.hypot(brush.x - at_x, brush.y - at_y) / 0.06, 0, 1)
+    albedo = blend(albedo * brush.between(0.4, 0.9), (0.05, 0.04, 0.03), wick)
+    alpha = np.maximum(brush.inside((radius - 1) * low), np.clip(core * 1.5, 0, 1) * lit)
+    return Surface(height, albedo, alpha, 0.2, 10.0, 0.5, glow * lit)
 
 
 def dot(brush: Brush) -> Surface:
     alpha = brush.inside(brush.radius - 0.97)
     return Surface(brush.x * 0, brush.plain(), alpha, gloss=0, ambient=1.0)
+
+
+def umbrella(brush: Brush) -> Surface:
+    """A parasol from above: wedges of cloth, often two colours by turns."""
+    ribs = int(brush.between(6, 12)) // 2 * 2
+    wedge = np.abs((brush.theta * ribs / (2 * np.pi)) % 1 - 0.5)
+    radius = brush.radius / (0.9 + 0.14 * np.abs(wedge - 0.1))
+    turn = np.floor(brush.theta * ribs / (2 * np.pi)) % 2
+    albedo = brush.plain()
+    style = brush.rng.random()
+    if style < 0.35:
+        albedo = blend(albedo, (0.94, 0.93, 0.9), turn)
+    elif style < 0.5:
+        albedo = blend(albedo, (0.94, 0.93, 0.9), (radius * brush.between(2, 4)) % 1 > 0.6)
+    height = brush.between(0.3, 0.6) * (1 - np.clip(radius, 0, 1)) + 0.12 * wedge * radius
+    return Surface(height, albedo, brush.inside((radius - 1) * 0.9), 0.05, 10.0, 0.5)

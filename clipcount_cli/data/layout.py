@@ -22,7 +22,6 @@ SIZE_MIDDLE_PX = (80, 72, 63, 52, 38, 29, 15)
 SIZE_HIGH_PX = (125, 115, 101, 86, 60, 44, 26)
 SIZE_SIDE_PX = 384
 SMALLEST_PX = 12  # at 384 px; smaller things cannot be named
-FILLED = 0.18  # share of scenes that one heap fills from border to border
 CROWDING = (0.28, 0.78, 1.58)  # nearest neighbour over size: 5 %, 50 %, 95 %
 
 
@@ -94,11 +93,18 @@ def _ring(count: int, size_px: float, side_px: int, rng: np.random.Generator) ->
 
 
 def lay_out(
-    count: int, size_px: float, side_px: int, rng: np.random.Generator, overlap: float = 0.28
+    count: int,
+    size_px: float,
+    side_px: int,
+    rng: np.random.Generator,
+    *,
+    overlap: float = 0.28,
+    filled: float = 0.12,
 ) -> Layout:
     """Place `count` things of about `size_px` on a square ground.
 
     overlap: the least distance of neighbours over their size; sizes shrink where they must.
+    filled: the chance that one heap covers everything from border to border.
     """
     low, middle, high = CROWDING
     z = float(np.clip(rng.standard_normal(), -2, 2)) / 1.645
@@ -108,8 +114,8 @@ def lay_out(
     spacing *= 1.12  # jitter brings the nearest neighbour nearer
     roomy = side_px * rng.uniform(0.92, 1.06) / np.sqrt(count)
     lonely = spacing**2 * count < side_px**2 / 6  # a small heap on an empty ground: seldom seen
-    if rng.random() < FILLED and count >= 9:
-        size_px, spacing = roomy * rng.uniform(0.95, 1.45), roomy
+    if rng.random() < filled and count >= 9:
+        size_px, spacing = roomy * rng.uniform(0.95, max(1.05, 0.8 / overlap)), roomy
     elif spacing > roomy:
         size_px = min(size_px, max(size_px * roomy / spacing, roomy * 1.4))
         spacing = roomy
@@ -126,6 +132,26 @@ def lay_out(
     scales = np.exp(rng.standard_normal(count) * rng.choice([0.02, 0.06, 0.15]))
     points = points[rng.permutation(count)]
     return Layout(points.astype(np.float32), scales.astype(np.float32), float(size_px))
+
+
+def park(count: int, size_px: float, side_px: int, rng: np.random.Generator) -> Layout:
+    """Line up long upright things side by side, in pairs of rows with aisles: a car park."""
+    cells = count / rng.uniform(0.6, 1.0)  # some bays are empty
+    bay = np.array([rng.uniform(0.75, 1.0), rng.uniform(1.55, 1.75)])  # over the size
+    aisle = float(rng.choice([0.0, rng.uniform(0.3, 2.0)]))
+    deep = bay[1] + aisle / 2
+    size_px = float(min(size_px, side_px * rng.uniform(0.8, 1.1) / np.sqrt(cells * bay[0] * deep)))
+    columns = max(1, round(min(side_px / (bay[0] * size_px), cells)))
+    rows = int(np.ceil(cells / columns))
+    place = np.arange(columns * rows)
+    across, down = place % columns - (columns - 1) / 2, place // columns
+    x = across * bay[0] * size_px + rng.normal(0, 0.03, len(place)) * size_px
+    y = (down * bay[1] + (down // 2) * aisle) * size_px
+    y = y - y.mean() + rng.normal(0, 0.06, len(place)) * size_px
+    chosen = np.sort(rng.permutation(len(place))[:count])
+    slack = max(side_px / 2 - np.abs(y).max() - size_px, 0) * rng.uniform(-1, 1)
+    centres = np.stack([x, y + slack], 1)[chosen] + side_px / 2
+    return Layout(centres.astype(np.float32), np.ones(count, np.float32), size_px)
 
 
 def in_perspective(layout: Layout, side_px: int, rng: np.random.Generator) -> Layout:

@@ -152,7 +152,7 @@ def photograph(picture: Floats, rng: np.random.Generator, grey: bool) -> Pixels:
         image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
         picture = np.asarray(image.filter(ImageFilter.BoxBlur(blur)), np.float32)
     noise = _sensor_noise(side, rng) if not grey else _sensor_noise(side, rng)[..., :1]
-    picture = picture + noise * np.float32(rng.uniform(0, 1) ** 2 * 9)
+    picture = picture + noise * np.float32(rng.uniform(0, 1) ** 2 * 8)
     pixels = np.clip(picture, 0, 255).astype(np.uint8)
     if rng.random() < 0.1:
         stream = io.BytesIO()

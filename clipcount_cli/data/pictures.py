@@ -45,7 +45,6 @@ LOOKS: dict[str, tuple[Look, ...]] = {
     "cookies": _looks("cookie"),
     "eggs": (Look("egg", "brown"),),
     "stones": _looks("rock"),
-    "coins": _looks("coin"),
     "candies": _looks("candy", dyed=True),
     "leaves": _looks("maple leaf", dyed=True),
     "flowers": (*_looks("hibiscus", dyed=True), Look("white flower", "white")),

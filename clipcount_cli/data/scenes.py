@@ -14,8 +14,8 @@ import numpy as np
 from clipcount_cli.data.backgrounds import lay_plate, pick_ground
 from clipcount_cli.data.brush import Floats, Pixels
 from clipcount_cli.data.catalogue import Catalogue, Cutout, vocabulary
-from clipcount_cli.data.layout import Layout, draw_count, draw_size, in_perspective, lay_out
-from clipcount_cli.data.nouns import ANY, EDIBLE, STRANGERS
+from clipcount_cli.data.layout import Layout, draw_count, draw_size, in_perspective, lay_out, park
+from clipcount_cli.data.nouns import ANY, EDIBLE, STRANGERS, Noun
 from clipcount_cli.data.painting import Canvas, Light, Stamp, make_stamp, photograph
 
 __all__ = ["Catalogue", "Cutout", "Scene", "SceneConfig", "render_scene", "vocabulary"]
@@ -33,6 +33,11 @@ class SceneConfig:
     grey: float = 0.07  # a photograph without colour: no colour is named
     assorted: float = 0.14  # one noun in three to six colours
     perspective: float = 0.2
+    parked: float = 0.6  # of the scenes with cars: side by side in rows
+    filled: float = 0.12  # one heap covers everything
+    filled_heap: float = 0.4  # the same, for nouns that are often heaped
+    alike: float = 0.4  # long things all lie in one direction
+    one_make: float = 0.4  # things of one class are copies of few individuals
     plate: float = 0.12  # things lie on a plate, or in a tray
     most_objects: int = 700
     least_visible: float = 0.3  # of an object, or it has no dot
@@ -47,6 +52,26 @@ class Group:
     noun: str
     colour: str  # "" where it is not named
     count: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all groups of one scene share."""
+
+    catalogue: Catalogue
+    config: SceneConfig
+    light: Light
+    part: str
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Where things lie, the ground (perhaps with a plate), and how they are turned."""
+
+    layout: Layout
+    ground: Floats
+    angle: float | None = None  # all things are turned like this
+    upright: bool = False  # the far side is up: the picture must not be turned
 
 
 @dataclass(frozen=True)
@@ -73,10 +98,11 @@ def render_scene(
     if rng.random() < 0.2 and suited != "microscope":
         suited = "any"
     ground = pick_ground(suited, config.side_px, rng, part, catalogue.photographs(part))
-    light = Light.drawn(rng, shadows=suited != "microscope" and bool(rng.random() < 0.9))
-    picture, dots = _compose(groups, catalogue, config, ground, light, rng, part)
+    shadows = suited not in ("microscope", "sky") and bool(rng.random() < 0.9)
+    light = Light.drawn(rng, shadows)
+    setting = Setting(catalogue, config, light, part)
+    picture, dots, upright = _compose(groups, ground, setting, rng)
     pixels = photograph(picture, rng, grey)
-    upright = any(catalogue.nouns[group.noun].upright for group in groups)
     pixels, dots = _mirror(pixels, dots, upright, rng)
     points = _true_prompts(groups, dots, catalogue, grey, rng)
     return Scene(pixels, points, _absent_prompts(groups, points, catalogue, config, grey, rng))
@@ -91,8 +117,9 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
     total = min(draw_count(rng), config.most_objects)
     if rng.random() < 0.08:
         total = int(rng.integers(1, 8))
-    if rng.random() < config.assorted:
-        return _assortment(catalogue, total, rng)
+    many = [noun for _, noun in sorted(catalogue.nouns.items()) if len(noun.colours) > 2]
+    if many and rng.random() < config.assorted:
+        return _assortment(many, total, rng)
     classes = 1 + int(rng.random() < config.second_class)
     classes += int(classes == 2 and rng.random() < config.third_class)
     groups: list[Group] = []
@@ -112,9 +139,8 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
     return [replace(group, count=max(1, int(group.count * most))) for group in groups]
 
 
-def _assortment(catalogue: Catalogue, total: int, rng: np.random.Generator) -> list[Group]:
+def _assortment(rows: list[Noun], total: int, rng: np.random.Generator) -> list[Group]:
     """One noun in many colours, such as sweets or parked cars."""
-    rows = [noun for _, noun in sorted(catalogue.nouns.items()) if len(noun.colours) > 2]
     weights = np.array([noun.weight for noun in rows])
     noun = rows[int(rng.choice(len(rows), p=weights / weights.sum()))]
     classes = min(int(rng.integers(3, 7)), len(noun.colours), total)
@@ -135,44 +161,57 @@ def _fits(noun: str, groups: list[Group], catalogue: Catalogue) -> bool:
     return all((new.ground == "microscope") == (old.ground == "microscope") for old in present)
 
 
-def _compose(
-    groups: list[Group],
-    catalogue: Catalogue,
-    config: SceneConfig,
-    ground: Floats,
-    light: Light,
-    rng: np.random.Generator,
-    part: str,
-) -> tuple[Floats, list[Floats]]:
-    """Paint every group; returns the picture and the (K, 2) dots of each group that are seen."""
-    if not groups:
-        return ground, []
+def _arrange(
+    groups: list[Group], ground: Floats, setting: Setting, rng: np.random.Generator
+) -> Arrangement:
+    """Decide where everything lies, and on what."""
+    side_px, first = setting.config.side_px, setting.catalogue.nouns[groups[0].noun]
     total = sum(group.count for group in groups)
-    size = draw_size(total, config.side_px, rng)
-    # Wholly hidden things have no dot, so heaps overlap less than FSC-147's closest pairs
-    room_px = config.side_px
-    if rng.random() < config.plate and catalogue.nouns[groups[0].noun].ground == "any":
-        room_px = round(config.side_px * rng.uniform(0.5, 0.75))
+    size_px = draw_size(total, side_px, rng)
+    if first.plural == "cars" and rng.random() < setting.config.parked:
+        slant = float(np.pi / 2 + rng.normal(0, 0.15))
+        return Arrangement(park(total, size_px, side_px, rng), ground, slant)
+    room_px = side_px
+    if rng.random() < setting.config.plate and first.ground == "any":
+        room_px = round(side_px * rng.uniform(0.5, 0.75))
         ground = lay_plate(ground, room_px * rng.uniform(0.5, 0.62), rng)
-    layout = lay_out(total, min(size, room_px / 3), room_px, rng, overlap=0.45)
-    layout = replace(layout, centres_px=layout.centres_px + (config.side_px - room_px) / 2)
-    if rng.random() < config.perspective:
-        layout = in_perspective(layout, config.side_px, rng)
+    filled = setting.config.filled_heap if first.heaped else setting.config.filled
+    apart = first.apart if rng.random() < 0.75 else 0.5  # now and then a heap whatever it is
+    layout = lay_out(total, min(size_px, room_px / 3), room_px, rng, overlap=apart, filled=filled)
+    layout = replace(layout, centres_px=layout.centres_px + (side_px - room_px) / 2)
+    tilted = bool(rng.random() < setting.config.perspective)
+    if tilted:
+        layout = in_perspective(layout, side_px, rng)
+    return Arrangement(layout, ground, upright=tilted)
+
+
+def _compose(
+    groups: list[Group], ground: Floats, setting: Setting, rng: np.random.Generator
+) -> tuple[Floats, list[Floats], bool]:
+    """Paint every group; returns the picture, each group's (K, 2) visible dots, and what is up."""
+    if not groups:
+        return ground, [], False
+    arranged = _arrange(groups, ground, setting, rng)
+    layout = arranged.layout
     owners = _share_out(groups, layout, rng)
-    mean = ground[::8, ::8].mean((0, 1))
-    stamps = [
-        _stamps(group, len(groups), catalogue, config, layout, mean, light, rng, part)
-        for group in groups
-    ]
+    mean = arranged.ground[::8, ::8].mean((0, 1))
+    stamps = [_stamps(group, len(groups), arranged, mean, setting, rng) for group in groups]
     margin = max(max(stamp.solid.shape) for row in stamps for stamp in row) + 2
-    canvas = Canvas(ground, margin)
-    turns = rng.integers(0, 1 << 30, total)
-    for owner, centre, turn in zip(owners, layout.centres_px.tolist(), turns.tolist(), strict=True):
+    canvas = Canvas(arranged.ground, margin)
+    ranks = np.argsort(np.argsort(layout.scales, kind="stable"), kind="stable") / len(owners)
+    ranks = ranks + rng.uniform(-0.1, 0.1, len(owners))  # a look of about the right size
+    for owner, centre, rank in zip(
+        owners.tolist(), layout.centres_px.tolist(), ranks.tolist(), strict=True
+    ):
         row = stamps[owner]
-        canvas.put(row[turn % len(row)], centre)
-    seen = canvas.visible() >= config.least_visible
-    centres = np.clip(layout.centres_px, 0, config.side_px - 1)
-    return canvas.picture(), [centres[(owners == g) & seen] for g in range(len(groups))]
+        canvas.put(row[min(max(int(rank * len(row)), 0), len(row) - 1)], centre)
+    seen = canvas.visible() >= setting.config.least_visible
+    centres = np.clip(layout.centres_px, 0, setting.config.side_px - 1)
+    dots = [centres[(owners == index) & seen] for index in range(len(groups))]
+    upright = arranged.upright or any(
+        setting.catalogue.nouns[group.noun].upright for group in groups
+    )
+    return canvas.picture(), dots, upright
 
 
 def _share_out(groups: list[Group], layout: Layout, rng: np.random.Generator) -> np.ndarray:
@@ -191,32 +230,35 @@ def _share_out(groups: list[Group], layout: Layout, rng: np.random.Generator) ->
 def _stamps(
     group: Group,
     classes: int,
-    catalogue: Catalogue,
-    config: SceneConfig,
-    layout: Layout,
+    arranged: Arrangement,
     mean: Floats,
-    light: Light,
+    setting: Setting,
     rng: np.random.Generator,
-    part: str,
 ) -> list[Stamp]:
-    """Make the different looks of one group."""
-    noun = catalogue.nouns[group.noun]
-    looks = min(group.count, max(3, config.stamps // classes))
-    alike = not noun.round and not noun.upright and rng.random() < 0.4
-    angle = float(rng.uniform(0, 2 * np.pi)) if alike else None
-    cutouts = catalogue.cutouts(group.noun, group.colour, rng, looks, part, angle)
-    if rng.random() < 0.3:  # all of one make
+    """Make the different looks of one group, from the smallest to the largest."""
+    noun = setting.catalogue.nouns[group.noun]
+    looks = min(group.count, max(3, setting.config.stamps // classes))
+    angle = arranged.angle
+    if (
+        angle is None
+        and not noun.round
+        and not noun.upright
+        and rng.random() < setting.config.alike
+    ):
+        angle = float(rng.uniform(0, 2 * np.pi))
+    cutouts = setting.catalogue.cutouts(group.noun, group.colour, rng, looks, setting.part, angle)
+    if rng.random() < setting.config.one_make:
         cutouts = [cutouts[i % max(1, looks // 4)] for i in range(looks)]
     nominal = np.mean([np.sqrt(np.prod(cutout.rgba.shape[:2])) for cutout in cutouts])
-    relative = layout.size_px * float(np.exp(rng.normal(0, 0.1))) / nominal
-    spread = float(rng.choice([0.02, 0.06, 0.15]))
+    relative = arranged.layout.size_px * float(np.exp(rng.normal(0, 0.1))) / nominal
+    scales = np.quantile(arranged.layout.scales, (np.arange(looks) + 0.5) / looks) * relative
     stamps = []
-    for cutout in cutouts:
-        tilt = float(np.degrees(cutout.angle - angle)) if angle is not None else 0.0
-        tilt = (tilt + 180) % 360 - 180 + float(rng.normal(0, 3))
-        scale = relative * float(np.exp(rng.normal(0, spread)))
-        tilt = tilt if not noun.round else 0.0
-        stamps.append(make_stamp(cutout, scale, tilt, mean, light))
+    for cutout, scale in zip(cutouts, scales.tolist(), strict=True):
+        tilt = float(rng.normal(0, 3))
+        if angle is not None:
+            tilt += (np.degrees(cutout.angle - angle) + 180) % 360 - 180
+        tilt = 0.0 if noun.round else tilt
+        stamps.append(make_stamp(cutout, scale, tilt, mean, setting.light))
     return stamps
 
 
