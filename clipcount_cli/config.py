@@ -157,6 +157,7 @@ class TrainConfig:
     average: Annotated[float, "decay of the averaged weights that are saved; 0: the last ones"] = (
         0.999
     )
+    freeze_norms: Annotated[bool, "keep the batch norms' statistics of the start"] = True
 
     sigma_px: Annotated[float, "spread of a dot; from 3.3 px a sigmoid can reach its peak"] = 4.0
     count_doubles: Annotated[bool, "two dots in one pixel are two objects"] = True

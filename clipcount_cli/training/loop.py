@@ -7,6 +7,7 @@ scripts/make_tiny.py, whose batches are rendered without end.
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import signal
 import threading
@@ -26,6 +27,7 @@ from clipcount_cli.training.plots import draw_curves
 from clipcount_cli.training.trainer import Batch, Trainer
 
 BATCHES_AHEAD = 2
+DRAW_EVERY_S = 60  # a picture takes half a second
 
 Batches = Callable[[int], Iterator[Batch]]  # the batches of a step and of all steps after it
 Validate = Callable[[ClipCount], Row]  # must give "val_mae"; runs in every process
@@ -72,7 +74,10 @@ class StopAsked:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Listen for the signals; a second one has its usual effect."""
+        """Listen for the signals; a second one has its usual effect.
+
+        Not under torchrun, which passes on what its processes have heard already.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -98,8 +103,9 @@ class StopAsked:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        for each, handler in self._usual.items():
-            signal.signal(each, handler)
+        if distributed.world_size() == 1:
+            for each, handler in self._usual.items():
+                signal.signal(each, handler)
         if self._at_once:
             raise InterruptedRunError("")
 
@@ -142,6 +148,7 @@ class _Run:
     save_every_s: float
     progress: Progress = field(default_factory=Progress)
     saved_at: float = field(default_factory=time.monotonic)
+    drawn_at: float = -math.inf
 
     def resume(self) -> None:
         if self.folder.checkpoint.exists():
@@ -212,8 +219,10 @@ class _Run:
         if due:
             self._save()
         self.folder.append_log(row)
-        if due:
+        ended = len(self.progress.rows) == self.trainer.plan.epochs
+        if ended or (due and time.monotonic() - self.drawn_at > DRAW_EVERY_S):
             draw_curves(self.progress.rows, self.folder.curves)
+            self.drawn_at = time.monotonic()
 
     def _save(self) -> None:
         self.saved_at = time.monotonic()

@@ -74,7 +74,7 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
     state, metadata = checkpoint.load_state(path)
     config = dataclasses.replace(RECIPES[recipe], **given)
     torch.manual_seed(config.seed)
-    model = ClipCount(_model_config(metadata.config, config))
+    model = ClipCount(model_config(metadata.config, config))
     if recipe == Recipe.default:
         nn.init.constant_(_readout_bias(model), _FRESH_READOUT)
     model.load_state_dict(state, strict=False)
@@ -87,7 +87,7 @@ def _from_weights(
     state, metadata = checkpoint.load_state(path)
     theirs = metadata.config
     config = _as_weights(RECIPES[recipe], theirs, given)
-    wanted = _model_config(theirs, config)
+    wanted = model_config(theirs, config)
     notices = [
         f"{path.stem} has {name} {getattr(theirs, name)}, this training uses "
         f"{getattr(wanted, name)}"
@@ -128,7 +128,7 @@ def _as_weights(recipe: TrainConfig, theirs: ModelConfig, given: Mapping[str, An
     return config
 
 
-def _model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
+def model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
     """The network that `config` asks for, in everything else like `base`."""
     changes = {name: getattr(config, name) for name in _SHARED}
     if config.tuning != "prompts":

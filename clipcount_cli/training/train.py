@@ -127,8 +127,7 @@ def _run(
     photos = read_photos(dataset.split("train"), shelf, "reading train")
     validation = read_photos(dataset.split("val"), shelf, "reading val")
     sampler = Sampler(photos, config, model.config, device)
-    # Few photographs say little about a batch norm's statistics: those of the start are kept.
-    trainer = Trainer(model, config, sampler.plan, settings.precision, freeze_norms=True)
+    trainer = Trainer(model, config, sampler.plan, settings.precision, config.freeze_norms)
     _tell(folder, start, trainer, photos, validation)
 
     def save_weights(model: ClipCount, path: Path) -> None:
@@ -297,7 +296,7 @@ def _refuse_differences(request: Request, settings: Settings, run: Path) -> None
         "data": None if request.data is None else str(request.data.resolve()),
         "out": None if request.out is None else str(request.out.resolve()),
         "init": request.init,
-        "recipe": request.recipe,
+        "recipe": request.recipe and request.recipe.value,
         "part": request.part,
         "precision": None if request.precision == "auto" else request.precision,
         **request.hyper_parameters,

@@ -144,6 +144,11 @@ class Trainer:
         return sum(p.numel() for p in self.trained.values())
 
     @property
+    def contrast_only(self) -> bool:
+        """Whether the next step belongs to the first stage, which has no density."""
+        return self.config.contrast != "none" and self.epoch < self.config.contrast_epochs
+
+    @property
     def epoch(self) -> int:
         """The epoch that the next step belongs to, from 0."""
         return self.step_number // self.plan.steps_per_epoch
@@ -159,9 +164,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses = question_losses(
-                self.model, batch, self.config, self.epoch < self.config.contrast_epochs
-            )
+            losses = question_losses(self.model, batch, self.config, self.contrast_only)
         loss, shares, stopped = self._weighed(losses, stop)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
@@ -190,7 +193,7 @@ class Trainer:
 
     def _weight(self, name: str) -> float:
         config = self.config
-        if name == "contrast" and self.epoch < config.contrast_epochs:
+        if name == "contrast" and self.contrast_only:
             return 1.0
         # The authors' mask multiplies a loss that is already averaged, so it only scales it.
         scale = config.mask_share if name == "density" and config.mask == "loss" else 1.0

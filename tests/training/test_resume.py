@@ -1,0 +1,205 @@
+"""A training goes on exactly where it stopped, however it was stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from small_training import draw_dots, run_train, save_small
+
+from clipcount_cli import evaluation
+from clipcount_cli.training import folder as run_folder
+from clipcount_cli.training import loop
+from clipcount_cli.training.trainer import Trainer
+from clipcount_cli.weights import checkpoint
+
+OPTIONS = (
+    *("--epochs", 3, "--batch", 4, "--device", "cpu", "--precision", "fp32"),  # 2 steps an epoch
+    *("--validate-every", 1, "--save-minutes", 0, "--tuning", "full"),
+)
+KILLED = """
+import os, signal, sys
+from clipcount_cli.training.trainer import Trainer
+
+plain, deadly = Trainer.step, int(sys.argv.pop(1))
+
+def step(self, batch, stop=False):
+    if self.step_number == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(self, batch, stop)
+
+Trainer.step = step
+from clipcount_cli.cli import main
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "draw_curves", lambda rows, path: None)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Path:
+    return draw_dots(folder / "data", 12)
+
+
+@pytest.fixture(scope="module")
+def weights(folder: Path) -> Path:
+    return save_small(folder / "small.safetensors")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, weights: Path, folder: Path) -> Path:
+    run = folder / "undisturbed"
+    assert run_train("--data", data, "--init", weights, "--out", run, *OPTIONS).exit_code == 0
+    return run
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Weights bit for bit, and every figure of the log but the times."""
+    for name in ("last.safetensors", "best.safetensors"):
+        one, two = (checkpoint.load_state(each / name)[0] for each in (run, other))
+        assert all(torch.equal(one[tensor], two[tensor]) for tensor in one)
+    logs = [(each / "log.csv").read_text().splitlines() for each in (run, other)]
+    untimed = [[line.split(",")[:12] for line in log] for log in logs]
+    assert untimed[0] == untimed[1]
+
+
+def test_a_run_killed_within_or_between_epochs_ends_in_the_same_weights(
+    data, weights, undisturbed, tmp_path
+):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    runs = {step: tmp_path / f"killed at {step}" for step in (3, 4)}  # the 2nd epoch has 2 and 3
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-c", KILLED, str(step), "train", "--data", str(data)),
+                *("--init", str(weights), "--out", str(run), *(str(o) for o in OPTIONS)),
+            ],
+            env=environment,
+        )
+        for step, run in runs.items()
+    ]
+
+    assert [process.wait() for process in processes] == [-signal.SIGKILL] * 2
+    for run in runs.values():
+        result = run_train("--resume", run, "--device", "cpu")
+        assert result.exit_code == 0, result.output
+        assert_same(run, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_leaves_with_130(
+    number, data, weights, undisturbed, tmp_path, monkeypatch
+):
+    run, plain = tmp_path / "stopped", Trainer.step
+
+    def step(self, batch, stop=False):
+        if self.step_number == 2:
+            signal.raise_signal(number)
+        return plain(self, batch, stop)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        stopped = run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
+    resumed = run_train("--resume", run, "--device", "cpu")
+
+    assert stopped.exit_code == 130
+    assert f"--resume {run}" in stopped.stderr
+    assert resumed.exit_code == 0, resumed.output
+    assert_same(run, undisturbed)
+
+
+def test_a_signal_during_validation_does_not_wait_for_its_end(
+    data, weights, undisturbed, tmp_path, monkeypatch
+):
+    run, plain = tmp_path / "stopped", evaluation.evaluate
+
+    def evaluate(*arguments, **options):
+        signal.raise_signal(signal.SIGTERM)
+        return plain(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clipcount_cli.training.train.evaluate", evaluate)
+        stopped = run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
+
+    assert stopped.exit_code == 130
+    assert len((run / "log.csv").read_text().splitlines()) == 1
+    assert run_train("--resume", run, "--device", "cpu").exit_code == 0
+    assert_same(run, undisturbed)
+
+
+def test_a_finished_run_resumes_to_itself(undisturbed):
+    before = (undisturbed / "last.safetensors").read_bytes()
+
+    result = run_train("--resume", undisturbed, "--device", "cpu")
+
+    assert result.exit_code == 0, result.output
+    assert (undisturbed / "last.safetensors").read_bytes() == before
+
+
+def test_resuming_with_other_options_names_each_difference(undisturbed):
+    result = run_train(
+        *("--resume", undisturbed, "--epochs", 3, "--learning-rate", 0.5, "--recipe", "paper"),
+        *("--precision", "bf16"),
+    )
+
+    assert result.exit_code == 2
+    told = result.stderr
+    assert "--learning-rate 0.5 (was 0.0001)" in told
+    assert "--recipe paper (was default)" in told
+    assert "--precision bf16 (was fp32)" in told
+    assert "--epochs" not in told
+
+
+def test_resuming_on_changed_data_is_refused(undisturbed, data):
+    points = data / "points.csv"
+    before = points.read_text()
+    points.write_text(before + "0.png,red dots,5,5\n")
+
+    result = run_train("--resume", undisturbed)
+
+    points.write_text(before)
+    assert result.exit_code == 1
+    assert "is not what it was" in result.stderr
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    result = run_train("--resume", tmp_path)
+
+    assert result.exit_code == 2
+    assert "no training to go on with" in result.stderr
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(
+    data, weights, tmp_path, monkeypatch
+):
+    run, saved = tmp_path / "run", []
+
+    def save(state, path):
+        saved.append(path)
+        if len(saved) == 3:
+            Path(path).write_bytes(b"half a checkpoint")
+            raise RuntimeError("PytorchStreamWriter failed writing file")
+        torch_save(state, path)
+
+    torch_save = torch.save
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder.torch, "save", save)
+        stopped = run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
+
+    assert stopped.exit_code == 1
+    assert "cannot write" in stopped.stderr
+    assert f"--resume {run}" in stopped.stderr
+    assert run_train("--resume", run, "--device", "cpu").exit_code == 0
