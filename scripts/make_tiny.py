@@ -33,6 +33,7 @@ from clipcount_cli.config import (
 )
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, tokenize
+from clipcount_cli.data.nouns import NOUNS
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 from clipcount_cli.data.targets import density_target
 from clipcount_cli.errors import InterruptedRunError
@@ -125,7 +126,8 @@ def _open_catalogue(material: Path | None) -> None:
 
 
 def catalogue_of(material: Path | None) -> Catalogue:
-    return Catalogue.drawn() if material is None else Catalogue.from_material(material)
+    """The nouns that we draw; with material also its pictures of them, and its grounds."""
+    return Catalogue(NOUNS, material)
 
 
 def _render(seed: int) -> Question:

@@ -1,0 +1,211 @@
+"""`clipcount count`: one photograph, from the shell's point of view."""
+
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_training import SMALL_CLIP, save_small
+from typer.testing import CliRunner
+
+from clipcount_cli import load_counter
+from clipcount_cli.cli import app
+
+run = CliRunner().invoke
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    return save_small(path, readout="eot", clip=dataclasses.replace(SMALL_CLIP, vocabulary=()))
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "released.safetensors"
+    return save_small(path, readout="released", context_tokens=2)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo[red].png")
+    return tmp_path / "photo[red].png"
+
+
+def count(photo, *options, weights, **more):
+    return run(app, ["count", str(photo), *map(str, options), "--weights", str(weights)], **more)
+
+
+def test_stdout_holds_a_count_and_its_prompt_and_nothing_else(photo, weights):
+    result = count(photo, "red dots", "blue dots", weights=weights)
+
+    lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert result.exit_code == 0
+    assert [prompt for _, prompt in lines] == ["red dots", "blue dots"]
+    assert all(number == f"{float(number):.1f}" for number, _ in lines)
+    assert "photo[red].png" in result.stderr
+
+
+def test_json_carries_the_keys_that_scripts_rely_on(photo, weights):
+    result = count(photo, "dots", "--json", "--precision", "fp32", weights=weights)
+
+    answer = json.loads(result.stdout)
+    assert list(answer) == [
+        "image", "width", "height", "weights", "device", "precision", "results",
+    ]  # fmt: skip
+    assert (answer["width"], answer["height"]) == (90, 60)
+    assert (answer["device"], answer["precision"]) == ("cpu", "fp32")
+    assert answer["weights"].startswith("small@")
+    assert list(answer["results"][0]) == ["prompt", "count"]
+
+
+def test_density_sums_to_the_unrounded_counts(photo, weights, tmp_path):
+    result = count(
+        photo, "dots", "red dots", "--json", "--density", tmp_path / "d.npy", weights=weights
+    )
+
+    maps = np.load(tmp_path / "d.npy")
+    counts = [row["count"] for row in json.loads(result.stdout)["results"]]
+    assert maps.dtype == np.float32
+    assert maps.shape == (2, 384, 576)
+    np.testing.assert_allclose(maps.sum((1, 2), dtype=np.float64), counts, rtol=1e-9)
+
+
+def test_heatmap_has_a_panel_of_at_least_the_photos_size_for_each_prompt(photo, weights, tmp_path):
+    count(photo, "dots", "red dots", "--heatmap", tmp_path / "map.png", weights=weights)
+
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.width * picture.height >= 2 * 60 * 90
+
+
+def test_similarity_is_drawn_beside_the_density(photo, weights, tmp_path):
+    result = count(photo, "dots", "--similarity", tmp_path / "map.png", weights=weights)
+
+    assert result.exit_code == 0
+    with Image.open(tmp_path / "map.png") as picture:
+        assert picture.width >= 90
+
+
+def test_a_photograph_comes_from_stdin(photo, weights, monkeypatch):
+    class Stdin:
+        buffer = io.BytesIO(photo.read_bytes())
+
+    named = count(photo, "dots", "--json", weights=weights)
+    monkeypatch.setattr("clipcount_cli.single.sys", type("sys", (), {"stdin": Stdin}))
+    piped = count("-", "dots", "--json", weights=weights)
+
+    assert json.loads(piped.stdout)["results"] == json.loads(named.stdout)["results"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (384, 384), (50, 700), (700, 50), (1, 40)])
+def test_every_shape_of_photograph_is_counted(size, weights, tmp_path):
+    Image.new("RGB", size, (90, 120, 60)).save(tmp_path / "shape.png")
+
+    result = count(tmp_path / "shape.png", "dots", weights=weights)
+
+    assert result.exit_code == 0, result.stderr
+
+
+def test_tiles_see_more_pixels(photo, weights, tmp_path):
+    result = count(photo, "dots", "--tiles", 2, "--density", tmp_path / "d.npy", weights=weights)
+
+    assert result.exit_code == 0
+    assert np.load(tmp_path / "d.npy").shape == (1, 768, 1152)
+
+
+def test_a_portrait_is_counted_along_its_height(weights, tmp_path):
+    Image.new("RGB", (60, 150)).save(tmp_path / "tall.png")
+
+    result = count(tmp_path / "tall.png", "dots", "--density", tmp_path / "d.npy", weights=weights)
+
+    assert result.exit_code == 0
+    assert np.load(tmp_path / "d.npy").shape == (1, 960, 384)
+
+
+def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(photo, weights, tmp_path):
+    picture = tmp_path / "map.png"
+    picture.write_bytes(b"mine")
+
+    refused = count(photo, "dots", "--heatmap", picture, weights=weights)
+    kept = picture.read_bytes()
+    replaced = count(photo, "dots", "--heatmap", picture, "--overwrite", weights=weights)
+
+    assert (refused.exit_code, kept) == (2, b"mine")
+    assert "--overwrite" in refused.stderr
+    assert replaced.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["nowhere.jpg", "dots"], 1, "nowhere.jpg"),
+        (["{photo}", " "], 2, "empty"),
+        (["{photo}", "dots", "--device", "cuda:7"], 1, "--device cpu"),
+        (["{photo}", "dots", "--device", "toaster"], 1, "toaster"),
+        (["{photo}", "dots", "--precision", "fp16"], 1, "bf16"),
+        (["{photo}", "dots", "--precision", "fp8"], 2, "fp8"),
+        (["{photo}", "dots", "--heatmap", "nowhere/map.png"], 2, "mkdir"),
+        (["{photo}"], 2, "PROMPT"),
+    ],
+)
+def test_a_mistake_gets_one_clear_message_and_its_exit_code(options, code, said, photo, weights):
+    arguments = [option.format(photo=photo) for option in options]
+
+    result = run(app, ["count", *arguments, "--weights", str(weights)])
+
+    assert result.exit_code == code
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_unknown_weights_name_what_is_at_hand(photo, monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIPCOUNT_HOME", str(tmp_path))
+
+    result = run(app, ["count", str(photo), "dots", "--weights", "huge"])
+
+    assert result.exit_code == 1
+    assert "tiny" in result.stderr
+
+
+def test_weights_that_hide_part_of_a_prompt_say_what_they_read(photo, released):
+    apples = count(photo, "red apples", weights=released)
+    onions = count(photo, "red onions", weights=released)
+    single = count(photo, "cars", weights=released)
+
+    assert '"red apples" is read as "red"' in apples.stderr
+    assert apples.stdout.split("\t")[0] == onions.stdout.split("\t")[0]
+    assert "the prompt has no effect" in single.stderr
+
+
+def test_a_word_that_weights_were_never_taught_is_told(photo, tmp_path):
+    weights = save_small(tmp_path / "few_words.safetensors", readout="eot")
+
+    assert 'never taught "zebras"' in count(photo, "red zebras", weights=weights).stderr
+
+
+def test_quiet_leaves_stdout_alone_and_silences_the_rest(photo, weights):
+    quiet = count(photo, "dots", "-q", weights=weights)
+
+    assert quiet.stderr == ""
+    assert quiet.stdout.endswith("\tdots\n")
+
+
+def test_python_and_shell_give_the_same_count(photo, weights):
+    [result] = load_counter(weights, precision="fp32").count(photo, "dots")
+    shell = count(photo, "dots", "--json", "--precision", "fp32", weights=weights)
+
+    assert json.loads(shell.stdout)["results"] == [{"prompt": "dots", "count": result.count}]
+    assert result.count == pytest.approx(result.density.sum(dtype=np.float64))
+
+
+def test_an_image_array_a_picture_and_a_path_are_all_counted(photo, weights):
+    counter = load_counter(weights, precision="fp32")
+    picture = Image.open(photo)
+
+    counts = [counter.count(image, "dots")[0].count for image in (photo, str(photo), picture)]
+
+    assert counts == [counter.count(np.asarray(picture), "dots")[0].count] * 3
