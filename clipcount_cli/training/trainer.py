@@ -129,6 +129,8 @@ class Trainer:
         self.freeze_norms = freeze_norms
         self.step_number = 0
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        saved = model.state_dict()
+        self.statistics = {n: b for n, b in model.named_buffers() if n in saved}
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW(
             self.trained.values(), config.learning_rate, betas, weight_decay=config.weight_decay
@@ -239,13 +241,13 @@ class Trainer:
     def _changing(self) -> Iterator[tuple[str, Tensor]]:
         """The trained parameters, and the batch norms' statistics."""
         yield from self.trained.items()
-        yield from ((n, b) for n, b in self.model.named_buffers() if b.is_floating_point())
+        yield from ((n, b) for n, b in self.statistics.items() if b.is_floating_point())
 
     @contextmanager
     def averaged(self) -> Iterator[ClipCount]:
         """The network in evaluation mode, with the averaged weights where they are kept."""
         self.model.eval()
-        own = {name: value.detach().clone() for name, value in self._changing()}
+        own = {n: v.detach().clone() for n, v in self._changing() if n in self.average}
         self._put(self.average)
         try:
             yield self.model
@@ -263,7 +265,7 @@ class Trainer:
         return {
             "step": self.step_number,
             "trained": {n: p.detach() for n, p in self.trained.items()},
-            "buffers": dict(self.model.named_buffers()),
+            "buffers": self.statistics,
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": self.average,
@@ -273,7 +275,7 @@ class Trainer:
         """Go on from what `state` returned."""
         self.step_number = state["step"]
         self._put(state["trained"])
-        for name, buffer in self.model.named_buffers():
+        for name, buffer in self.statistics.items():
             buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

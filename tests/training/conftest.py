@@ -7,6 +7,15 @@ from pathlib import Path
 import pytest
 from small_training import draw_dots, save_small
 
+from clipcount_cli.training import loop
+
+
+@pytest.fixture(autouse=True)
+def _no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than such a training, so only the test of the curves draws."""
+    if "curves" not in request.node.name:
+        monkeypatch.setattr(loop, "draw_curves", lambda rows, path: None)
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:

@@ -14,7 +14,6 @@ from small_training import draw_dots, run_train, save_small
 
 from clipcount_cli import evaluation
 from clipcount_cli.training import folder as run_folder
-from clipcount_cli.training import loop
 from clipcount_cli.training.trainer import Trainer
 from clipcount_cli.weights import checkpoint
 
@@ -37,11 +36,6 @@ Trainer.step = step
 from clipcount_cli.cli import main
 main()
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "draw_curves", lambda rows, path: None)
 
 
 @pytest.fixture(scope="module")
