@@ -119,9 +119,7 @@ def save_start(path: Path) -> None:
         decoder_widths=(64, 48, 32),
     )
     torch.manual_seed(0)
-    model = ClipCount(config)
-    torch.nn.init.constant_(model.decoder.readout.bias, -4.5)
-    checkpoint.save(model, config, path, {"name": "untrained"})
+    checkpoint.save(ClipCount(config), config, path, {"name": "untrained"})
 
 
 def train_one(name: str, data: Path, start: Path, run: Path, epochs: int) -> Path:

@@ -92,9 +92,12 @@ class StopAsked:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Within this block, which changes no state, a signal does not wait."""
-        self._at_once = True
-        if self.asked:
+        """Within this block, which changes no state, a signal does not wait.
+
+        Several processes wait all the same: they stop together, after the same step.
+        """
+        self._at_once = distributed.world_size() == 1
+        if self._at_once and self.asked:
             raise InterruptedRunError("")
         try:
             yield
@@ -160,10 +163,10 @@ class _Run:
 
     def train(self, batches: Batches, stop: StopAsked) -> None:
         trainer, plan = self.trainer, self.trainer.plan
-        self._finish_epoch(stop)  # where the run was stopped while it validated
         ahead = prefetched(batches, trainer, plan.steps)
         with console.progress("training", plan.steps, "steps") as bar, ahead as prepared:
             bar.restart(trainer.step_number, plan.steps)
+            self._finish_epoch(stop, bar)  # where the run was stopped while it validated
             while trainer.step_number < plan.steps:
                 stopped, note = self._step(prepared, stop.asked)
                 bar.advance(note=note)
@@ -171,7 +174,7 @@ class _Run:
                     self._save()
                 if stopped:
                     raise InterruptedRunError("")
-                self._finish_epoch(stop)
+                self._finish_epoch(stop, bar)
 
     def _step(self, prepared: Iterator[Batch], stop: bool) -> tuple[bool, str]:
         started = time.perf_counter()
@@ -188,7 +191,7 @@ class _Run:
         told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
         return stopped, f"epoch {self.trainer.epoch + 1}, {told}"
 
-    def _finish_epoch(self, stop: StopAsked) -> None:
+    def _finish_epoch(self, stop: StopAsked, bar: console.ProgressBar) -> None:
         """Validate, log and save where an epoch has just ended and is not logged yet."""
         trainer, plan = self.trainer, self.trainer.plan
         epoch, rest = divmod(trainer.step_number, plan.steps_per_epoch)
@@ -198,6 +201,7 @@ class _Run:
         measured: Row = {}
         if due and self.validate is not None:
             self._save()  # validation may take long, and may be stopped
+            bar.advance(0, note=f"validating after epoch {epoch}")
             with stop.at_once(), trainer.averaged() as model:
                 measured = self.validate(model)
         rate = trainer.optimizer.param_groups[0]["lr"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.model import ClipCount
@@ -23,7 +23,6 @@ from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
 
 CLIP_TEMPLATE = "a photo of {}"  # where no context is learned, as the paper's ablation words it
-_FRESH_READOUT = -4.5  # a fresh head answers next to nothing: most of a window is empty
 # Fields that TrainConfig and ModelConfig share: asked for by a recipe or option, or as the weights.
 _SHARED = tuple(
     f.name
@@ -75,8 +74,6 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
     config = dataclasses.replace(RECIPES[recipe], **given)
     torch.manual_seed(config.seed)
     model = ClipCount(model_config(metadata.config, config))
-    if recipe == Recipe.default:
-        nn.init.constant_(_readout_bias(model), _FRESH_READOUT)
     model.load_state_dict(state, strict=False)
     return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state))
 
@@ -154,12 +151,6 @@ def with_words(
     table = torch.cat([state[name], state[name][:1].expand(len(new), -1)])
     clip = dataclasses.replace(config.clip, vocabulary=(*known, *new))
     return dataclasses.replace(config, clip=clip), {**state, name: table}
-
-
-def _readout_bias(model: ClipCount) -> Tensor:
-    bias = model.decoder.readout.bias
-    assert bias is not None
-    return bias
 
 
 def _origin(name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
