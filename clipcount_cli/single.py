@@ -44,16 +44,16 @@ def write_pictures(
     similarity: Path | None,
 ) -> None:
     """Write what was asked for: overlays, raw density maps, similarity maps."""
-    from clipcount_cli.counting import heatmap as drawing
+    from clipcount_cli.counting.heatmap import panels, similarity_panels
 
     if heatmap is not None:
-        write_image(heatmap, drawing.panels(photo.pixels, results))
+        write_image(heatmap, panels(photo.pixels, results))
     if density is not None:
         with written_whole(density) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack([result.density for result in results]))
     if similarity is not None:
         maps = [counter.similarity(photo.pixels, result.prompt) for result in results]
-        write_image(similarity, drawing.similarity_panels(photo.pixels, results, maps))
+        write_image(similarity, similarity_panels(photo.pixels, results, maps))
 
 
 def as_json(

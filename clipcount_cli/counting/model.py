@@ -197,7 +197,7 @@ class DensityDecoder(nn.Module):
         widths = [width, *level_widths]
         self.levels = nn.ModuleList(DecoderLevel(i, o) for i, o in itertools.pairwise(widths))
         self.readout = nn.Conv2d(widths[-1], 1, 1)
-        nn.init.constant_(self.readout.bias, EMPTY_LOGIT)
+        nn.init.constant_(cast(Tensor, self.readout.bias), EMPTY_LOGIT)
         self.fine_proj = nn.Conv2d(width, widths[1], 1) if fine else None
         self.fine_norm = nn.GroupNorm(NORM_GROUPS, widths[1]) if fine else None
 
