@@ -254,10 +254,9 @@ def _stamps(
     scales = np.quantile(arranged.layout.scales, (np.arange(looks) + 0.5) / looks) * relative
     stamps = []
     for cutout, scale in zip(cutouts, scales.tolist(), strict=True):
-        tilt = float(rng.normal(0, 3))
+        tilt = 0.0  # individuals lie at angles of their own
         if angle is not None:
-            tilt += (np.degrees(cutout.angle - angle) + 180) % 360 - 180
-        tilt = 0.0 if noun.round else tilt
+            tilt = float((np.degrees(cutout.angle - angle) + 180) % 360 - 180 + rng.normal(0, 3))
         stamps.append(make_stamp(cutout, scale, tilt, mean, setting.light))
     return stamps
 
