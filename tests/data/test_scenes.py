@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -124,17 +126,18 @@ def test_a_hidden_object_is_hardly_visible_and_a_cut_one_half():
 
 
 def test_dots_lie_on_the_objects():
-    config = SceneConfig(side_px=128, empty=0, grey=0, second_class=0, plate=0, assorted=0)
-    catalogue = Catalogue({"dots": NOUNS["dots"]})
-    hits = []
-    for seed in range(8):
-        scene = render_scene(seed, catalogue, config)
-        name = next(n for n in scene.points_px if n.endswith(" dots"))
-        x, y = np.round(scene.points_px[name]).astype(int).T
-        on = scene.pixels[y, x].astype(float)
-        hits.append(np.linalg.norm(on - np.median(on, 0), axis=1) < 80)
+    config = SceneConfig(side_px=128, empty=0, grey=0, second_class=0, plate=0, least_visible=0.95)
+    pearls = Catalogue({"pearls": replace(NOUNS["pearls"], colours=("white",))})
+    on, beside = [], []
+    for seed in range(12):
+        scene = render_scene(seed, pearls, config)
+        brightness = scene.pixels.astype(float).mean(2)
+        for points in (scene.points_px[name] for name in ("pearls",) if name in scene.points_px):
+            x, y = np.round(points).astype(int).T
+            on.append(brightness[y, x])
+            beside.append(brightness[y, (x + 64) % 128])
 
-    assert np.concatenate(hits).mean() > 0.85
+    assert np.median(np.concatenate(on)) > np.median(np.concatenate(beside)) + 20
 
 
 @pytest.mark.parametrize("noun", sorted(DRAWINGS))
