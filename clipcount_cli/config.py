@@ -126,6 +126,7 @@ class Recipe(str, Enum):
 Tuning = Literal["prompts", "frozen", "full"]
 Contrast = Literal["both", "patches", "none"]
 Schedule = Literal["cosine", "step"]
+DensityLoss = Literal["squared", "entropy"]
 Mask = Literal["pixel", "loss", "none"]
 Borders = Literal["plain", "mirrored"]
 
@@ -170,8 +171,11 @@ class TrainConfig:
     count_doubles: Annotated[bool, "two dots in one pixel are two objects"] = True
     mask: Annotated[Mask, "what is left out of the density loss at random"] = "pixel"
     mask_share: Annotated[float, "share of pixels that the mask keeps"] = 0.8
-    density_weight: Annotated[float, "of the density's mean squared error"] = 100.0
-    count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.1
+    density_loss: Annotated[DensityLoss, "squared error, or cross-entropy, of each pixel"] = (
+        "entropy"
+    )
+    density_weight: Annotated[float, "of the density loss"] = 10.0
+    count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.05
     contrast_weight: Annotated[float, "of the contrastive loss beside the density's"] = 0.1
     negative_weight: Annotated[float, "of the contrast with the other prompts of a photograph"] = (
         0.1
@@ -221,6 +225,7 @@ PAPER = TrainConfig(
     sigma_px=1.0,
     count_doubles=False,
     mask="none",
+    density_loss="squared",
     density_weight=1.0,
     count_weight=0.0,
     contrast_weight=0.0,

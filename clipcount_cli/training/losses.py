@@ -11,20 +11,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipcount_cli.config import DENSITY_SCALE, WindowConfig
+from clipcount_cli.config import DENSITY_SCALE, DensityLoss, WindowConfig
 
 _GUARD = 1e-5  # added to both sums, so that a window without objects has a finite loss
 
 
-def density_loss(predicted: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-    """Mean squared error of each density: predicted, target (P, S, S) -> (P,).
+def density_loss(
+    predicted: Tensor, target: Tensor, kept: Tensor | None = None, measure: DensityLoss = "squared"
+) -> Tensor:
+    """Error of each density, averaged over its pixels: predicted, target (P, S, S) -> (P,).
 
     kept: (P, S, S) bool, the pixels that count; None: all of them.
     """
-    error = (predicted - target).square()
+    if measure == "entropy":
+        error = _cross_entropy(predicted.float(), target)
+    else:
+        error = (predicted - target).square()
     if kept is None:
         return error.mean(dim=(1, 2))
     return (error * kept).sum(dim=(1, 2)) / kept.sum(dim=(1, 2)).clamp(min=1)
+
+
+def _cross_entropy(predicted: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy a pixel; least where `predicted` is `target`, which is cut at 1.
+
+    Its gradient does not vanish where the sigmoid does: a network that has learnt to answer
+    nothing can still learn to answer something, which the squared error does not let it.
+    """
+    target = target.clamp(max=1.0)
+    something = predicted.clamp(min=1e-30).log()
+    nothing = torch.log1p(-predicted.clamp(max=1 - 1e-7))
+    return -(target * something + (1 - target) * nothing)
 
 
 def count_loss(predicted: Tensor, target: Tensor, cells: int = 4) -> Tensor:

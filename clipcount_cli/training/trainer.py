@@ -105,7 +105,7 @@ def question_losses(
         return losses
     density = model.decode(features, text, batch.target.shape[-1])
     kept = None if batch.kept is None else batch.kept[batch.image_of]
-    losses["density"] = density_loss(density, batch.target, kept), everything
+    losses["density"] = density_loss(density, batch.target, kept, config.density_loss), everything
     if config.count_weight:
         losses["count"] = count_loss(density, batch.target), everything
     return losses

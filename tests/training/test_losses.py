@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,18 @@ def test_recorded_patch_text_loss_is_met(normalize, recorded):
 def test_temperature_must_be_positive():
     with pytest.raises(ValueError, match="tau"):
         patch_text_loss(torch.ones(1, 4, 2), torch.ones(1, 2), torch.ones(1, 4).bool(), tau=0)
+
+
+def test_cross_entropy_is_least_at_the_target_and_pulls_a_saturated_answer_back():
+    target = torch.full((1, 4, 4), 0.3)
+    logits = torch.tensor([-60.0, math.log(0.3 / 0.7), 4.0], requires_grad=True)
+    answers = torch.sigmoid(logits)[:, None, None].expand(3, 4, 4)
+
+    losses = density_loss(answers, target.expand(3, 4, 4), measure="entropy")
+    losses.sum().backward()
+
+    assert losses.argmin() == 1
+    torch.testing.assert_close(logits.grad, torch.sigmoid(logits) - 0.3, atol=1e-4, rtol=1e-3)
 
 
 def test_density_loss_looks_only_at_kept_pixels():
