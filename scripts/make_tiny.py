@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import multiprocessing
+import os
 import platform
 import signal
 from collections.abc import Iterator
@@ -39,6 +40,7 @@ from clipcount_cli.data.targets import density_target
 from clipcount_cli.errors import InterruptedRunError
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import fit
+from clipcount_cli.training.start import with_words
 from clipcount_cli.training.trainer import Batch, Plan, Trainer
 from clipcount_cli.weights import checkpoint
 
@@ -214,12 +216,26 @@ def save_weights(model: ClipCount, path: Path) -> None:
     checkpoint.save(model, model.config, path, {"name": "tiny", "licence": "MIT"})
 
 
+def begin(words: list[str], init: Path | None, seed: int) -> ClipCount:
+    """A network whose vocabulary holds `words`: new, or that of `init`."""
+    torch.manual_seed(seed)
+    words = [*words, GENERIC_PROMPT]
+    if init is None:
+        return ClipCount(tiny_config(words)).to(memory_format=torch.channels_last)
+    state, metadata = checkpoint.load_state(init)
+    config, state = with_words(metadata.config, state, words)
+    model = ClipCount(config)
+    model.load_state_dict(state)
+    return model.float().to(memory_format=torch.channels_last)
+
+
 def main(
     run: Annotated[Path, typer.Option(help="Folder of the training.")],
     steps: Annotated[int, typer.Option(help="Steps in all; fixed from the first start on.")] = 4400,
     material: Annotated[Path | None, typer.Option(help="Folder of cut-outs.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
+    init: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
     pack: Annotated[bool, typer.Option(help="Write RUN's weights into the package.")] = False,
 ) -> None:
     """Train the embedded model, or pack it."""
@@ -228,12 +244,19 @@ def main(
     if pack:
         pack_into_package(folder)
         return
-    torch.manual_seed(seed)
-    config = tiny_config([*vocabulary(catalogue_of(material)), GENERIC_PROMPT])
-    model = ClipCount(config).to(memory_format=torch.channels_last)
+    model = begin(vocabulary(catalogue_of(material)), init, seed)
+    config = model.config
     trainer = Trainer(model, TRAINING, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
-    folder.save_config({"steps": steps, "seed": seed, "machine": platform.processor()})
+    folder.save_config(
+        {
+            "steps": steps,
+            "scenes": steps * TRAINING.batch,
+            "seed": seed,
+            "continued_from": None if init is None else checkpoint.digest(init),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        }
+    )
     try:
         fit(
             trainer,
