@@ -1,7 +1,8 @@
-"""Speed, measured on this machine: `python scripts/benchmark.py train`.
+"""Speed, measured on this machine: `scripts/benchmark.py network`, `start`, `batch` or `train`.
 
-`train` works on photographs of noise in FSC-147's size, because speed does not depend on what they
-show: its losses mean nothing.
+`network` and `start` stand in benchmarks/, `batch` in batch_speed.py. `train` works on photographs
+of noise in FSC-147's size, because speed does not depend on what they show: its losses mean
+nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
+from batch_speed import batch_speed
+from benchmarks.machine import finish, measure_peak
+from benchmarks.network import network_speed
+from benchmarks.start import start_speed
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipcount_cli import console
@@ -33,7 +38,6 @@ TRAIN_IMAGES, VALIDATION_IMAGES, EPOCHS, VALIDATE_EVERY = 3659, 1286, 230, 10
 PHOTOGRAPHS = 128  # in memory; which ones are seen again does not matter
 DOTS = 50  # a photograph, about FSC-147's mean
 WARM_UP_STEPS = 3
-MATRIX_SIDE = 4096
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -41,6 +45,11 @@ app = typer.Typer(no_args_is_help=True)
 @app.callback()
 def _speed() -> None:
     """Measure the speed of this machine."""
+
+
+app.command("batch")(batch_speed)
+app.command("network")(network_speed)
+app.command("start")(start_speed)
 
 
 @app.command("train")
@@ -114,13 +123,13 @@ def measure_steps(trainer: Trainer, sampler: Sampler, steps: int) -> tuple[float
     with prefetched(sampler.batches, trainer, last) as batches:
         for number in range(WARM_UP_STEPS + steps):
             if number == WARM_UP_STEPS:
-                _finish(trainer.device)
+                finish(trainer.device)
                 started = time.perf_counter()
             asked = time.perf_counter()
             batch = next(batches)
             waited.append(time.perf_counter() - asked)
             trainer.step(batch)
-        _finish(trainer.device)
+        finish(trainer.device)
         seconds = (time.perf_counter() - started) / steps
     return seconds, sum(waited[WARM_UP_STEPS:]) / steps
 
@@ -132,31 +141,12 @@ def measure_counting(trainer: Trainer, precision: str) -> float:
     dtype = DTYPES[precision]
     with torch.autocast(trainer.device.type, dtype, enabled=dtype != torch.float32):
         counter.count(photos[0].pixels, "objects")
-        _finish(trainer.device)
+        finish(trainer.device)
         started = time.perf_counter()
         for photo in photos:
             counter.count(photo.pixels, "objects")
-        _finish(trainer.device)
+        finish(trainer.device)
     return (time.perf_counter() - started) / len(photos)
-
-
-def measure_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a large matrix product."""
-    matrix = torch.randn(MATRIX_SIDE, MATRIX_SIDE, device=device, dtype=dtype)
-    times = []
-    for _ in range(5):
-        _finish(device)
-        started = time.perf_counter()
-        matrix @ matrix
-        _finish(device)
-        times.append(time.perf_counter() - started)
-    return float(2 * MATRIX_SIDE**3 / min(times))
-
-
-def _finish(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

@@ -34,10 +34,10 @@ from clipcount_cli.config import (
 )
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, tokenize
-from clipcount_cli.data.nouns import NOUNS
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 from clipcount_cli.data.targets import density_target
 from clipcount_cli.errors import InterruptedRunError
+from clipcount_cli.scenery.nouns import NOUNS
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import fit
 from clipcount_cli.training.start import with_words

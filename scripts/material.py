@@ -19,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipcount_cli.data.pictures import LOOKS
+from clipcount_cli.scenery.pictures import LOOKS
 
 GROUND_SIDE_PX = 480  # of the shorter side: scenes crop and shrink further
 

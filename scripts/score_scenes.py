@@ -17,8 +17,8 @@ import numpy as np
 import typer
 
 from clipcount_cli import Counter, console, load_counter
-from clipcount_cli.data.nouns import NOUNS
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene
+from clipcount_cli.scenery.nouns import NOUNS
 
 FIRST_SEED = 1_000_000
 ABSENT_ASKED = 4

@@ -17,7 +17,7 @@ ROWS = [
     ("config", "errors", "files"),
     ("data.targets", "data.augment", "data.views", "training.losses"),
     ("counting",),
-    ("results", "weights", "data", "counting.images", "distributed"),
+    ("results", "weights", "data", "scenery", "counting.images", "distributed"),
     (
         "api",
         "single",

@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clipcount_cli.data.backgrounds import lay_plate, pick_ground
-from clipcount_cli.data.brush import Floats, Pixels
-from clipcount_cli.data.catalogue import Catalogue, Cutout, vocabulary
-from clipcount_cli.data.layout import Layout, draw_count, draw_size, in_perspective, lay_out, park
-from clipcount_cli.data.nouns import ANY, EDIBLE, STRANGERS, Noun
-from clipcount_cli.data.painting import Canvas, Light, Stamp, make_stamp, photograph
+from clipcount_cli.scenery.backgrounds import lay_plate, pick_ground
+from clipcount_cli.scenery.brush import Floats, Pixels
+from clipcount_cli.scenery.catalogue import Catalogue, Cutout, vocabulary
+from clipcount_cli.scenery.layout import (
+    Layout,
+    draw_count,
+    draw_size,
+    in_perspective,
+    lay_out,
+    park,
+)
+from clipcount_cli.scenery.nouns import ANY, EDIBLE, STRANGERS, Noun
+from clipcount_cli.scenery.painting import Canvas, Light, Stamp, make_stamp, photograph
 
 __all__ = ["Catalogue", "Cutout", "Scene", "SceneConfig", "render_scene", "vocabulary"]
 

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipcount_cli.data.brush import NAMED_COLOURS
-from clipcount_cli.data.drawings import DRAWINGS, draw
-from clipcount_cli.data.nouns import NOUNS, PICTURED
-from clipcount_cli.data.painting import Canvas, Light, make_stamp
-from clipcount_cli.data.pictures import LOOKS, dye
 from clipcount_cli.data.scenes import Catalogue, Cutout, SceneConfig, render_scene, vocabulary
 from clipcount_cli.errors import DataError
+from clipcount_cli.scenery.brush import NAMED_COLOURS
+from clipcount_cli.scenery.drawings import DRAWINGS, draw
+from clipcount_cli.scenery.nouns import NOUNS, PICTURED
+from clipcount_cli.scenery.painting import Canvas, Light, make_stamp
+from clipcount_cli.scenery.pictures import LOOKS, dye
 
 SMALL = SceneConfig(side_px=96, most_objects=60)
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from clipcount_cli.data.backgrounds import read_ground
-from clipcount_cli.data.brush import Pixels
-from clipcount_cli.data.drawings import DRAWINGS, TURNS, draw, turn_of
-from clipcount_cli.data.nouns import NOUNS, PICTURED, Noun, vocabulary_of
-from clipcount_cli.data.pictures import FOLDERS, LOOKS, Look, dye, looks_of, read_picture, vary
+from clipcount_cli.scenery.backgrounds import read_ground
+from clipcount_cli.scenery.brush import Pixels
+from clipcount_cli.scenery.drawings import DRAWINGS, TURNS, draw, turn_of
+from clipcount_cli.scenery.nouns import NOUNS, PICTURED, Noun, vocabulary_of
+from clipcount_cli.scenery.pictures import FOLDERS, LOOKS, Look, dye, looks_of, read_picture, vary
 
 PICTURE_EVERY = 3  # individuals of a noun that is also drawn: one in three is a picture
 INDIVIDUALS = 2 * TURNS  # drawn of each noun and colour; bounds the memory to about 0.4 GB

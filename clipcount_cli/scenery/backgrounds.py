@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from clipcount_cli.data.brush import Floats, Pixels, blend, smooth_noise
+from clipcount_cli.scenery.brush import Floats, Pixels, blend, smooth_noise
 
 GROUND_SIDE_PX = 320
 GROUNDS_A_KIND = 20

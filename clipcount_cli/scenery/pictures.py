@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipcount_cli.data.brush import NAMED_COLOURS, Pixels
-from clipcount_cli.data.drawings import SPRITE_SIDE_PX, turn_of
 from clipcount_cli.errors import DataError
+from clipcount_cli.scenery.brush import NAMED_COLOURS, Pixels
+from clipcount_cli.scenery.drawings import SPRITE_SIDE_PX, turn_of
 
 FOLDERS = {"train": "fluent", "test": "noto"}
 

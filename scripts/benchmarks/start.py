@@ -1,0 +1,132 @@
+"""Where the time of one `clipcount count` goes, and what `import torch` takes beside it.
+
+Every run is a process of its own. Files are warm: each is run once before anything is measured.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+
+from benchmarks.stand_ins import find_or_draw
+from clipcount_cli import console
+from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
+
+EXAMPLE = Path(__file__).parents[2] / "clipcount_cli" / "assets" / "examples" / "coins.jpg"
+CLI = [sys.executable, "-m", "clipcount_cli"]
+STAGES = ("interpreter", "imports", "decode", "weights", "network", "output", "exit")
+
+# The steps of `clipcount count`, in the order that cli.py takes them, with a clock between them.
+STAGED_COUNT = """
+import time
+marks = [time.time()]
+from clipcount_cli import console
+from clipcount_cli.weights.cache import resolve
+from clipcount_cli import single
+from clipcount_cli.api import load_counter
+marks.append(time.time())
+import json, sys
+from pathlib import Path
+
+def memory_mb(field):
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith(field)), 0)
+
+image, weights, device, precision = sys.argv[1:]
+imports_mb = memory_mb("VmRSS")
+photo = single.read(image)
+marks.append(time.time())
+counter = load_counter(resolve(weights), device, precision)
+marks.append(time.time())
+results = single.count(counter, photo, ["coins"], 1)
+marks.append(time.time())
+console.show_counts(image, results)
+marks.append(time.time())
+size_mb = sum(p.numel() * p.element_size() for p in counter.model.parameters()) / 2**20
+said = {"marks": marks, "imports_mb": imports_mb, "peak_mb": memory_mb("VmHWM"),
+        "weights_mb": size_mb, "label": f"{counter.device} {counter.precision}"}
+print(json.dumps(said), file=sys.stderr)
+"""
+
+
+def start_speed(
+    weights: Annotated[
+        list[str], typer.Option(help="Names or files; clip-count is drawn where not installed.")
+    ] = ["clip-count", "tiny"],  # noqa: B006
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    repeats: Annotated[int, typer.Option(help="Turns; medians are shown.")] = 7,
+) -> None:
+    """Measure what one `count` and `--help` take, stage by stage and against the imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in weights:
+            file = find_or_draw(name, Path(folder)).path
+            options = [str(EXAMPLE), str(file), device, precision.value]
+            show_stages(name, options, repeats)
+            show_ratios(name, file, device, precision.value, repeats)
+
+
+def show_stages(name: str, options: list[str], repeats: int) -> None:
+    """Show the median of each stage of `count`, and the memory above the imports."""
+    runs = [staged_run(options) for _ in range(1 + repeats)][1:]
+    said = runs[-1][1]
+    rows: list[tuple[str, str]] = [
+        (stage, f"{median(run[0][number] for run in runs):.2f} s")
+        for number, stage in enumerate(STAGES)
+    ]
+    rows.append(("in all", f"{median(sum(run[0]) for run in runs):.2f} s"))
+    above = said["peak_mb"] - said["imports_mb"]
+    rows.append(("memory above the imports", f"{above:.0f} MB"))
+    rows.append(("of which parameters", f"{said['weights_mb']:.0f} MB"))
+    console.show_table((f"count with {name}, {said['label']}", "median"), rows)
+
+
+def staged_run(options: list[str]) -> tuple[list[float], dict[str, object]]:
+    """Seconds of each stage of one `count` in a new process, and what it said of itself."""
+    started = time.time()
+    done = subprocess.run(
+        [sys.executable, "-c", STAGED_COUNT, *options], check=True, capture_output=True, text=True
+    )
+    ended = time.time()
+    said = json.loads(done.stderr.splitlines()[-1])
+    marks = [started, *said["marks"], ended]
+    return [after - before for before, after in itertools.pairwise(marks)], said
+
+
+def show_ratios(name: str, file: Path, device: str, precision: str, repeats: int) -> None:
+    """Show how long `--help` and `count` take against the imports they are bound by."""
+    count = [*CLI, "count", str(EXAMPLE), "coins", "--weights", str(file), "--device", device]
+    pairs = (
+        ("clipcount --help", [*CLI, "--help"], "import torch", 0.25),
+        (f"count with {name}", [*count, "--precision", precision], "import torch, open_clip", 1.5),
+    )
+    rows = []
+    for title, command, imports, goal in pairs:
+        times = paired_runs([command, [sys.executable, "-c", imports]], repeats)
+        ours, theirs = (median(column) for column in zip(*times, strict=True))
+        ratio = median(a / b for a, b in times)
+        rows.append((title, f"{ours:.2f} s", imports, f"{theirs:.2f} s", f"{ratio:.2f}", goal))
+    console.show_table(("command", "takes", "against", "takes", "ratio", "goal (tiny)"), rows)
+
+
+def paired_runs(commands: Sequence[list[str]], repeats: int) -> list[list[float]]:
+    """Seconds of each command, one after the other in each turn; a first turn is not counted."""
+    turns = [[run_seconds(command) for command in commands] for _ in range(1 + repeats)]
+    return turns[1:]
+
+
+def run_seconds(command: list[str]) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - started
