@@ -5,6 +5,7 @@ Heavy modules are imported by the command that needs them, so that `--help` answ
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -385,6 +386,7 @@ def train(
 
 def main() -> None:
     """Run `clipcount`."""
+    warnings.filterwarnings("ignore", module="PIL")  # what it warns of is refused, or harmless
     app(prog_name="clipcount")
 
 
