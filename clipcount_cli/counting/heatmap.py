@@ -3,7 +3,8 @@
 Image -> count, step 5 of 5: images.py -> windows.py -> model.py -> counter.py -> [heatmap.py]
 
 The scale is fixed, 0 to 1 as the network gives it. Divided by its own maximum, a photograph without
-the object would look full of it.
+the object would look full of it. Colours follow the square root, since one object spread over its
+pixels is seldom denser than 0.3.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ if TYPE_CHECKING:
     from clipcount_cli.counting.counter import CountResult
 
 _COLOURS, _COLOUR_RANGE = "turbo", (0.1, 0.92)  # of matplotlib, without its dark ends
-_OPAQUE_FROM = 0.15  # density from which the photograph shows through least; below, in proportion
+_OPAQUE_FROM = 0.4  # level from which the photograph shows through least; below, in proportion
 _OPACITY = 0.85
 _LEVELS = 256
 
 _STRIP, _INK, _QUIET_INK = (24, 24, 27), (255, 255, 255), (190, 190, 196)  # around the photograph
 _SMALLEST_PANEL_PX = 360  # in width; a narrower photograph stands between dark margins
 _MOST_LINES = 4  # of a prompt
-_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
+_TICKS = (0.0, 0.05, 0.25, 0.5, 1.0)
 _PAGE_ASPECT = 4 / 3  # several panels fill roughly this shape
 
 
@@ -43,7 +44,7 @@ def overlay(pixels: NDArray[np.uint8], density: NDArray[np.float32]) -> NDArray[
     Where the density is zero the photograph stays as it is, to the bit.
     """
     height, width = pixels.shape[:2]
-    bounded = np.nan_to_num(np.clip(density, 0, 1))
+    bounded = np.sqrt(np.nan_to_num(np.clip(density, 0, 1)))
     levels = Image.fromarray((bounded * (_LEVELS - 1) + 0.5).astype(np.uint8))
     levels = levels.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(_coloured(Image.fromarray(pixels), levels))
@@ -185,7 +186,7 @@ def _colour_bar(measure: str, width: int, style: _Style) -> Image.Image:
         width=line,
     )
     for tick in _TICKS:
-        x = left + tick * (length - 1)
+        x = left + math.sqrt(tick) * (length - 1)
         draw.line((x, bottom, x, (bottom + text_top) // 2), _QUIET_INK, line)
         draw.text((x, text_top), f"{tick:g}", _QUIET_INK, font, anchor="mt")
     beside = left + length + half_label + style.gap
@@ -198,8 +199,8 @@ def _coloured(photo: Image.Image, levels: Image.Image) -> Image.Image:
     """Lay the colour of each 8-bit level over `photo`, the more opaque the higher it is."""
     colours = levels.copy()
     colours.putpalette(_palette())
-    density = np.linspace(0, 1, _LEVELS)
-    opacity = np.minimum(density / _OPAQUE_FROM, 1) * _OPACITY * 255
+    level = np.linspace(0, 1, _LEVELS)
+    opacity = np.minimum(level / _OPAQUE_FROM, 1) * _OPACITY * 255
     mask = levels.point([round(value) for value in opacity])
     return Image.composite(colours.convert("RGB"), photo, mask)
 

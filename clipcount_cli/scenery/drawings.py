@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipcount_cli.data import drawn_grown as grown
-from clipcount_cli.data import drawn_made as made
-from clipcount_cli.data import drawn_metal as metal
+from clipcount_cli.scenery import drawn_grown as grown
+from clipcount_cli.scenery import drawn_made as made
+from clipcount_cli.scenery import drawn_metal as metal
 from clipcount_cli.scenery.brush import Brush, Pixels, Surface, light_up, named_colour
 
 SPRITE_SIDE_PX = 96  # the 95th percentile of object sizes at 384 px is 113 px, at 224 px 66 px
