@@ -245,25 +245,31 @@ class ImageTower(nn.Module):
         patches = to_patches(visual.conv1(pixels))  # (B, N, W)
         first = visual.class_embedding.expand(len(patches), 1, -1)
         tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
-        held = 0  # prompts among the tokens, right after [CLS]
+        tokens = visual.ln_pre(tokens)
         for layer, block in enumerate(visual.transformer.resblocks):
-            own = self.layer_prompts(layer)
-            tokens, held = _with_prompts(tokens, held, own), 0 if own is None else len(own)
-            if layer == 0:
-                tokens = visual.ln_pre(tokens)  # the later prompts are never normalised by it
-            tokens = block(tokens)  # (B, 1 + prompts + N, W)
-        tokens = _with_prompts(tokens, held, None)
+            prompts = self.layer_prompts(layer)
+            if prompts is not None and layer == 0:
+                prompts = visual.ln_pre(prompts)  # the later ones are never normalised by it
+            tokens = block(tokens) if prompts is None else _see_prompts(block, tokens, prompts)
         return self.norm(tokens) if self.prompted else tokens
 
 
-def _with_prompts(tokens: Tensor, held: int, own: Tensor | None) -> Tensor:
-    """Put the prompts `own` (prompts, W) where `held` others stand, between [CLS] and patches."""
-    if own is None and not held:
-        return tokens
-    parts = [tokens[:, :1], tokens[:, 1 + held :]]
-    if own is not None:
-        parts.insert(1, own.expand(len(tokens), -1, -1))
-    return torch.cat(parts, dim=1)
+def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
+    """Run open_clip's `block` over tokens (B, 1 + N, W) that also look at prompts (prompts, W).
+
+    Prompts are replaced at every layer, so what a block would make of them is never seen: they
+    are keys and values only, computed once for all windows.
+    """
+    attention, width = block.attn, tokens.shape[-1]
+    weight, bias = attention.in_proj_weight, attention.in_proj_bias
+    qkv = F.linear(block.ln_1(tokens), weight, bias)  # (B, 1 + N, 3W)
+    seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (prompts, 2W)
+    kv = torch.cat([seen.expand(len(tokens), -1, -1), qkv[..., width:]], dim=1)
+    query = qkv[..., :width].unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
+    key, value = kv.unflatten(2, (2, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1 + N, W / heads)
+    tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
+    return cast(Tensor, tokens + block.mlp(block.ln_2(tokens)))
 
 
 def build_clip(config: ClipConfig) -> CLIP:

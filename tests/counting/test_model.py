@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from benchmarks.plain import plain_form
 from torch.nn import functional as F
 
 from clipcount_cli.config import ClipConfig, ModelConfig
@@ -65,6 +66,16 @@ def test_every_configuration_gives_a_density_between_zero_and_one(model):
     assert density.shape == (2, 384, 384)
     assert density.dtype == torch.float32
     assert 0 < density.min() < density.max() < 1
+
+
+@torch.inference_mode()
+def test_the_fast_form_answers_as_the_network_written_in_the_paper(model):
+    windows = torch.rand(2, 3, 96, 96)
+    tokens = tokenize(["cars", "red apples"], model.config)
+
+    density = model(windows, tokens)
+
+    torch.testing.assert_close(density, plain_form(model)(windows, tokens), atol=1e-6, rtol=1e-5)
 
 
 @torch.inference_mode()
