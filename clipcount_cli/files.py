@@ -37,6 +37,7 @@ def written_whole(path: Path) -> Iterator[Path]:
     temporary = _temporary_beside(path)
     try:
         yield temporary
+        _settle(temporary)
         temporary.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -51,15 +52,16 @@ def _temporary_beside(path: Path) -> Path:
     except OSError as error:
         raise cannot_write(path, error) from error
     os.close(handle)
-    permissions = 0o666 & ~_umask()
-    Path(name).chmod(permissions)  # mkstemp's own are for the owner alone
     return Path(name)
 
 
-def _umask() -> int:
+def _settle(written: Path) -> None:
+    """Put a file on the disk itself, with the permissions that any new file would have."""
+    with written.open("rb+") as file:
+        os.fsync(file.fileno())
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    written.chmod(0o666 & ~mask)  # those of a temporary file are for its owner alone
 
 
 def cannot_write(path: Path, error: OSError) -> ClipCountError:
