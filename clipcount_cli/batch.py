@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BATCH_WINDOWS = {"cuda": 64}  # windows a network call, by device
 BATCH_WINDOWS_ELSEWHERE = 8
-MOST_WORKERS = 16
+MOST_WORKERS_OF_A_GPU = 16
 _PROMPTS_CHECKED = 200  # for what the weights cannot read of them
 _PROMPTS_TOLD = 3
 
@@ -131,7 +131,7 @@ def run(request: BatchRequest, load: LoadCounter) -> Summary:
             if distributed.is_first():
                 return _lead(request, load, interruption, team.lead)
             console.set_manners(quiet=True)
-            team.assist(lambda: _pipeline(request, load()), lambda: interruption.asked)
+            team.assist(lambda: default_pipeline(request, load()), lambda: interruption.asked)
     return Summary(0, 0, request.csv)
 
 
@@ -144,7 +144,7 @@ def _lead(
     with request.targets.locked():
         counter = load()
         _tell(plan, counter)
-        pipeline = _pipeline(request, counter)
+        pipeline = default_pipeline(request, counter)
         results = ResultsFile(request.targets, plan.positions())
         settings = _settings(request, plan, pipeline)
         (results.take_up if request.resume else results.begin)(settings)
@@ -159,6 +159,10 @@ def _lead(
 
 
 def _merge(request: BatchRequest) -> Summary:
+    if request.resume or request.shard or request.heatmaps or request.report:
+        raise UsageError(
+            "--merge only joins rows", hint="leave out --resume, --shard, --heatmaps and --report"
+        )
     _check(request)
     with request.targets.locked():
         rows = merge(request.sources, request.targets)
@@ -223,7 +227,8 @@ def _tell(plan: Plan, counter: Counter) -> None:
         console.warn(text)
 
 
-def _pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
+def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
+    """The pipeline that `request` asks for; what it leaves open is chosen for this machine."""
     from clipcount_cli.batch_pictures import Pictures
     from clipcount_cli.pipeline import Pipeline
 
@@ -231,18 +236,19 @@ def _pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
     return Pipeline(
         counter,
         request.batch_windows or BATCH_WINDOWS.get(counter.device.type, BATCH_WINDOWS_ELSEWHERE),
-        request.workers or _default_workers(),
+        request.workers or _default_workers(counter.device.type),
         request.tiles,
         Pictures(request.heatmaps, request.report is not None) if drawn else None,
         keep_size=request.heatmaps is not None,
     )
 
 
-def _default_workers() -> int:
-    """As many as there are cores for this process: decoding is what takes long."""
+def _default_workers(device: str) -> int:
+    """One for each core that this process has to itself; a GPU is fed by fewer than many have."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(MOST_WORKERS, cores // distributed.world_size()))
+    share = max(1, cores // distributed.local_world_size())
+    return share if device == "cpu" else min(MOST_WORKERS_OF_A_GPU, share)
 
 
 def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings:
@@ -274,7 +280,7 @@ class _Writer:
     def __enter__(self) -> _Writer:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         if self.thumbnails is not None:
             self.thumbnails.close()
 

@@ -159,7 +159,7 @@ class _Flow:
         self.pairs: deque[_Pair] = deque()
         self.finished: dict[int, Outcome] = {}
         self.begun = self.yielded = self.reading = self.calling = self.largest_bytes = 0
-        self.last_news = time.monotonic()
+        self.last_call = time.monotonic()
         self.exhausted = False
 
     def outcomes(self) -> Iterator[Outcome | None]:
@@ -235,7 +235,6 @@ class _Flow:
             while True:
                 self.arrivals.get(block=wait, timeout=POLL_S)()
                 wait = False
-                self.last_news = time.monotonic()
         except queue.Empty:
             return
 
@@ -260,6 +259,8 @@ class _Flow:
             return
         held_bytes = sum(p.nbytes for p in (image.pixels, image.shown) if p is not None)
         self.largest_bytes = max(self.largest_bytes, held_bytes)
+        if not self.windows:
+            self.last_call = time.monotonic()  # patience begins with the first to wait
         self.windows.extend(_Window(image, number) for number in range(len(image.origins)))
 
     def _put_away(self, image: _Image, outcome: Outcome) -> None:
@@ -270,7 +271,7 @@ class _Flow:
         """Call the network for every full batch; for a smaller one if nothing else will come."""
         while self.calling < self.network_calls:
             size = self.network.size
-            waiting = self.reading and time.monotonic() - self.last_news < PATIENCE_S
+            waiting = self.reading and time.monotonic() - self.last_call < PATIENCE_S
             at_end = not self.calling and not waiting
             if len(self.pairs) >= size or (at_end and self.pairs and not self.windows):
                 pairs = _take(self.pairs, size)
@@ -287,6 +288,7 @@ class _Flow:
             then(done.result())
 
         self.calling += 1
+        self.last_call = time.monotonic()
         self._submit(self.network_pool, task, finish)
 
     def _encode(self, windows: list[_Window]) -> PatchFeatures:

@@ -329,7 +329,7 @@ class ResultsFile:
     def __enter__(self) -> ResultsFile:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         """End as an undisturbed run would: rows tried again take their places."""
         for file, _ in self._files:
             file.close()
