@@ -52,6 +52,8 @@ def load_counter(
     chosen = weights if isinstance(weights, ResolvedWeights) else resolve(weights)
     place = pick_device(device)
     precision = pick_precision(precision, place)
+    if place.type == "cuda" and precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False  # torch's default rounds convolutions to 10 bits
     model = checkpoint.load(chosen.path, place, DTYPES[precision])[0]
     return Counter(model, chosen.name, checkpoint.digest(chosen.path), precision)
 
@@ -95,7 +97,7 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 def _multiplies_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

@@ -5,6 +5,7 @@ Heavy modules are imported by the command that needs them, so that `--help` answ
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -167,7 +168,7 @@ def batch(
     merge: MergeOption = False,
 ) -> None:
     """Count in every photograph of a folder: a row for each image and prompt."""
-    from clipcount_cli import batch as service
+    from clipcount_cli.batch import run as service
 
     request = service.BatchRequest(
         sources=sources or [],
@@ -387,6 +388,8 @@ def train(
 def main() -> None:
     """Run `clipcount`."""
     warnings.filterwarnings("ignore", module="PIL")  # what it warns of is refused, or harmless
+    # open_clip loads timm where it is installed, for image towers that no model here has: 0.3 s.
+    sys.modules.setdefault("timm", None)  # type: ignore[arg-type]
     app(prog_name="clipcount")
 
 

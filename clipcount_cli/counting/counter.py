@@ -100,7 +100,11 @@ class Counter:
     @torch.inference_mode()
     def encode_windows(self, windows: NDArray[np.uint8] | Tensor) -> PatchFeatures:
         """Windows (B, 384, 384, 3) uint8 -> the features that all prompts share."""
-        pixels = torch.as_tensor(windows, device=self.device).permute(0, 3, 1, 2)
+        pixels = torch.as_tensor(windows)
+        uploads = self.device.type == "cuda" and not pixels.is_cuda
+        if uploads:
+            pixels = pixels.pin_memory()  # its copy need not wait until the GPU is idle
+        pixels = pixels.to(self.device, non_blocking=uploads).permute(0, 3, 1, 2)
         return self.model.encode_image(pixels.float() / 255)
 
     @torch.inference_mode()

@@ -251,7 +251,7 @@ class ImageTower(nn.Module):
             if prompts is not None and layer == 0:
                 prompts = visual.ln_pre(prompts)  # the later ones are never normalised by it
             tokens = block(tokens) if prompts is None else _see_prompts(block, tokens, prompts)
-        return self.norm(tokens) if self.prompted else tokens
+        return cast(Tensor, self.norm(tokens) if self.prompted else tokens)
 
 
 def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
@@ -265,8 +265,9 @@ def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
     qkv = F.linear(block.ln_1(tokens), weight, bias)  # (B, 1 + N, 3W)
     seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (prompts, 2W)
     kv = torch.cat([seen.expand(len(tokens), -1, -1), qkv[..., width:]], dim=1)
-    query = qkv[..., :width].unflatten(2, (attention.num_heads, -1)).transpose(1, 2)
-    key, value = kv.unflatten(2, (2, attention.num_heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    by_head = (len(tokens), -1, attention.num_heads, width // attention.num_heads)
+    query = qkv[..., :width].reshape(by_head).transpose(1, 2)
+    key, value = (part.reshape(by_head).transpose(1, 2) for part in kv.chunk(2, dim=-1))
     mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1 + N, W / heads)
     tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return cast(Tensor, tokens + block.mlp(block.ln_2(tokens)))

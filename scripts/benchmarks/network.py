@@ -183,7 +183,8 @@ def count_afresh(counter: core.Counter, pixels: Pixels, prompts: list[str]) -> N
 
 def flops_of(counter: core.Counter, windows: Pixels, prompts: list[str]) -> float:
     """Floating-point operations of `run_fast`: every window is as much work as the first."""
-    fresh = core.Counter(counter.model, "", "", counter.precision)
+    without_gradients = counter.model.requires_grad_(False)  # the counting would hook into them
+    fresh = core.Counter(without_gradients, "", "", counter.precision)
     texts = count_flops(partial(fresh.encode_prompts, prompts))
     image = count_flops(partial(fresh.encode_windows, windows[:1]))
     features, text = fresh.encode_windows(windows[:1]), fresh.encode_prompts(prompts[:1])
