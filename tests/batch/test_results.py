@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipcount_cli.errors import ClipCountError, DataError, UsageError
-from clipcount_cli.results import (
+from clipcount_cli.batch.results import (
     COLUMNS,
     GrowingFile,
     ResultsFile,
@@ -26,6 +25,7 @@ from clipcount_cli.results import (
     encode_header,
     encode_row,
 )
+from clipcount_cli.errors import ClipCountError, DataError, UsageError
 
 SETTINGS = {"weights": "small@01234567", "precision": "fp32", "prompts": ["apples"]}
 

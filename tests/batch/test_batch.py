@@ -13,7 +13,7 @@ import pytest
 from photo_folders import batch, draw, draw_folder, save_weights, small_counter
 from PIL import Image
 
-from clipcount_cli.batch_pictures import heatmap_path
+from clipcount_cli.batch.pictures import heatmap_path
 from clipcount_cli.counting.images import read_image
 
 needs_posix_names = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")

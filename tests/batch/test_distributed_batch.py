@@ -22,13 +22,13 @@ from photo_folders import (
     small_counter,
 )
 
-from clipcount_cli import sharing
-from clipcount_cli.jobs import Job
-from clipcount_cli.pipeline import Pipeline
-from clipcount_cli.results import Targets
-from clipcount_cli.sharing import Team
+from clipcount_cli.batch import sharing
+from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch.pipeline import Pipeline
+from clipcount_cli.batch.results import Targets
+from clipcount_cli.batch.sharing import Team
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its processes")
 
 

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from photo_folders import batch, draw_folder, save_weights
 
-from clipcount_cli.batch_pictures import thumbnail
-from clipcount_cli.jobs import Job
-from clipcount_cli.report import Thumbnails, script_json, thumbnails_path, write_report
-from clipcount_cli.results import Row
+from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch.pictures import thumbnail
+from clipcount_cli.batch.report import Thumbnails, script_json, thumbnails_path, write_report
+from clipcount_cli.batch.results import Row
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 ATTACK = "<img src=x onerror=alert(1)>.jpg"

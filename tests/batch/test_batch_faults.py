@@ -17,13 +17,13 @@ import torch
 from photo_folders import batch, draw, draw_folder, fork_batch, save_weights, small_counter
 from PIL import Image
 
-from clipcount_cli.batch import Interruption
+from clipcount_cli.batch.fixed_batch import FixedBatch, gather
+from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch.pipeline import Pipeline, _Flow
+from clipcount_cli.batch.results import ResultsFile, Targets
+from clipcount_cli.batch.run import Interruption
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.errors import DeviceError
-from clipcount_cli.fixed_batch import FixedBatch, gather
-from clipcount_cli.jobs import Job
-from clipcount_cli.pipeline import Pipeline, _Flow
-from clipcount_cli.results import ResultsFile, Targets
 
 # More kills find rarer moments: CLIPCOUNT_TEST_KILLS=200 pytest tests/test_batch_faults.py
 KILLS = int(os.environ.get("CLIPCOUNT_TEST_KILLS", "4"))

@@ -1,0 +1,314 @@
+"""What a batch is asked: which images, in which order, and what is counted in each.
+
+cli -> [jobs.py] -> run.py -> pipeline.py
+Nothing is opened here but folders and lists of prompts, so that a hundred thousand images are
+planned in seconds.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipcount_cli.batch.results import Key, as_name, as_text
+from clipcount_cli.config import GENERIC_PROMPT
+from clipcount_cli.counting.images import IMAGE_SUFFIXES
+from clipcount_cli.errors import ClipCountError, DataError, UsageError
+
+PROMPTS_FILE = "prompts.csv"  # looked for in FOLDER
+_NAMED_IN_NOTICES = 3  # examples; the rest is a number
+
+
+class Job(NamedTuple):
+    """One image and what is asked of it."""
+
+    image: str  # its name in the results
+    path: str
+    prompts: tuple[str, ...]
+    fault: str = ""  # why it cannot be counted, where that is known without opening it
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All jobs in the order of their rows, what to tell about them, and what resuming compares."""
+
+    jobs: list[Job]
+    notices: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def shard(self, number: int, of: int) -> Plan:
+        """Every `of`-th image, beginning with the `number`-th (from 1)."""
+        return Plan(self.jobs[number - 1 :: of], self.notices, self.settings)
+
+    def without(self, done: Iterable[Key]) -> list[Job]:
+        """The jobs left when the rows `done` are there: an image may want some of its prompts."""
+        have = set(done)
+        missing = (
+            job._replace(prompts=tuple(p for p in job.prompts if (job.image, p) not in have))
+            for job in self.jobs
+        )
+        return [job for job in missing if job.prompts]
+
+    def positions(self) -> dict[Key, int]:
+        """Where each row stands in the finished file."""
+        keys = ((job.image, prompt) for job in self.jobs for prompt in job.prompts)
+        return {key: position for position, key in enumerate(keys)}
+
+
+class Found(NamedTuple):
+    """An image on disk, before it is known what to count in it."""
+
+    name: str
+    path: str
+    folder: str = ""  # the sub-folder it lies in; empty at the top
+    fault: str = ""
+
+
+def read_list(source: str) -> list[str]:
+    """The paths in a file (`-`: stdin), one a line, or parted by NUL as `find -print0` does."""
+    try:
+        data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the list {source}: {error.strerror}") from error
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    lines = data.split(b"\0") if b"\0" in data else data.splitlines()
+    return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def make_plan(
+    sources: Sequence[str],
+    prompts: Sequence[str] = (),
+    prompts_file: Path | None = None,
+    left_out: Sequence[Path] = (),
+) -> Plan:
+    """Find the images under `sources` (folders and images) and say what is counted in each.
+
+    left_out: folders not searched, because the run writes pictures there.
+    """
+    folder = sources[0] if len(sources) == 1 and Path(sources[0]).is_dir() else None
+    if folder is None:
+        _check_single(sources)
+        found = _find_given(sources, left_out)
+    else:
+        found = find_images(folder, left_out)
+    plan = _with_prompts(found, folder, prompts, prompts_file)
+    where = None if folder is None else as_text(os.path.realpath(folder))
+    return Plan(plan.jobs, plan.notices, {"folder": where, **plan.settings})
+
+
+def _check_single(sources: Sequence[str]) -> None:
+    if len(sources) == 1 and not os.path.lexists(sources[0]):
+        raise DataError(
+            f"there is no folder or image {sources[0]}", hint="check the path for a typing error"
+        )
+
+
+def _find_given(sources: Sequence[str], left_out: Sequence[Path]) -> list[Found]:
+    """Images named one by one, and those in folders among them, in the order given."""
+    found: dict[str, Found] = {}
+    for source in sources:
+        if Path(source).is_dir():
+            start = source.rstrip("/" + os.sep) or source
+            for image in find_images(source, left_out):
+                name = f"{as_text(start)}/{image.name}"
+                found.setdefault(name, image._replace(name=name))
+        else:
+            name = as_text(source)
+            found.setdefault(name, Found(name, source))
+    return list(found.values())
+
+
+def find_images(folder: str, left_out: Sequence[Path] = ()) -> list[Found]:
+    """Every image under `folder`, in natural order; hidden files are left out.
+
+    A folder that cannot be searched is found with its `fault`; one with an image's name is found as
+    an image that cannot be read. Links are followed, but never back into a folder they lie in.
+    """
+    shut = frozenset(os.path.realpath(path) for path in left_out)
+    return _in_natural_order(_search(folder, shut))
+
+
+def _in_natural_order(found: Iterable[Found]) -> list[Found]:
+    from natsort import natsort_keygen, ns  # 30 ms: paid only by `batch`
+
+    natural = natsort_keygen(alg=ns.PATH | ns.IGNORECASE)
+    return sorted(found, key=lambda image: (natural(image.name), image.name))
+
+
+def _search(top: str, shut: frozenset[str]) -> Iterator[Found]:
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(top),))]
+    while waiting:
+        inner, above = waiting.pop()
+        place = os.path.join(top, inner)  # noqa: PTH118 - pathlib would lose 2 s in 100,000
+        try:
+            entries = list(os.scandir(place))
+        except OSError as error:
+            if not inner:
+                raise DataError(f"cannot search {top}: {error.strerror}") from error
+            yield _found(inner, place, f"the folder cannot be searched: {error.strerror}")
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            name = f"{inner}/{entry.name}" if inner else entry.name
+            named_as_image = os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES  # noqa: PTH122
+            if _is_folder(entry):
+                itself = _identity(entry.path)
+                if itself not in above and os.path.realpath(entry.path) not in shut:
+                    waiting.append((name, (*above, itself)))
+            if named_as_image:
+                yield _found(name, entry.path)
+
+
+def _found(name: str, path: str, fault: str = "") -> Found:
+    return Found(as_text(name), path, as_text(name.rpartition("/")[0].rpartition("/")[2]), fault)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    try:
+        facts = os.stat(path)  # noqa: PTH116
+    except OSError:
+        return (-1, -1)
+    return (facts.st_dev, facts.st_ino)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _with_prompts(
+    found: list[Found], folder: str | None, prompts: Sequence[str], prompts_file: Path | None
+) -> Plan:
+    if prompts and prompts_file is not None:
+        raise UsageError("--prompt and --prompts exclude each other", hint="leave one out")
+    if prompts:
+        return _same_prompts(found, prompts)
+    beside = Path(folder, PROMPTS_FILE) if folder is not None else None
+    if prompts_file is None and beside is not None and beside.is_file():
+        prompts_file = beside
+    if prompts_file is not None:
+        return _listed_prompts(found, folder, prompts_file)
+    return _folder_prompts(found)
+
+
+def _same_prompts(found: list[Found], prompts: Sequence[str]) -> Plan:
+    asked = tuple(dict.fromkeys(as_text(prompt) for prompt in prompts))
+    if not all(prompt.strip() for prompt in asked):
+        raise UsageError("a prompt is empty", hint='say what to count: --prompt "red apples"')
+    told = ", ".join(f'"{prompt}"' for prompt in asked)
+    return Plan(
+        [Job(image.name, image.path, asked, image.fault) for image in found],
+        [f"counting {told} in every image"],
+        {"prompts": list(asked)},
+    )
+
+
+def _folder_prompts(found: list[Found]) -> Plan:
+    jobs = [
+        Job(image.name, image.path, (image.folder or GENERIC_PROMPT,), image.fault)
+        for image in found
+    ]
+    names = list(dict.fromkeys(image.folder for image in found if image.folder))
+    notices = []
+    if names:
+        told = _examples(names, "sub-folders")
+        notices.append(f"counting in each image what its sub-folder is called: {told}")
+    if loose := sum(not image.folder for image in found):
+        notices.append(
+            f'nothing says what to count in {loose} images: counting "{GENERIC_PROMPT}" there '
+            "(say it with --prompt, --prompts or sub-folders)"
+        )
+    return Plan(jobs, notices, {"prompts": "names of sub-folders"})
+
+
+def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
+    listed, digest = read_prompts(path)
+    by_name = {image.name: image for image in found}
+    notices = [f"counting what {path} names: {len(listed)} images"]
+    if absent := [name for name in listed if name not in by_name]:
+        notices += _place_absent(absent, by_name, folder, path)
+    if unnamed := [image.name for image in found if image.name not in listed]:
+        told = _examples(unnamed, "images")
+        notices.append(f"{path} does not name {told}: left out")
+    wanted = [image for name, image in by_name.items() if name in listed]
+    jobs = [
+        Job(image.name, image.path, listed[image.name], image.fault)
+        for image in (wanted if folder is None else _in_natural_order(wanted))
+    ]
+    return Plan(jobs, notices, {"prompts": f"{path.name}, sha256 {digest}"})
+
+
+def _place_absent(
+    absent: list[str], by_name: dict[str, Found], folder: str | None, path: Path
+) -> list[str]:
+    """Add to `by_name` what a prompts file names and the search did not find."""
+    gone = []
+    for name in absent:
+        place = Path(folder or "", as_name(name))
+        if folder is not None:
+            by_name[name] = Found(name, str(place))
+        if folder is None or not place.exists():
+            gone.append(name)
+    if not gone:
+        return []
+    what = "do not exist" if folder is not None else "are not among the images given"
+    return [f"{path} names images that {what}: {_examples(gone, 'images')}"]
+
+
+def read_prompts(path: Path) -> tuple[Mapping[str, tuple[str, ...]], str]:
+    """Prompts per image from a CSV with columns image,prompt; and a digest of what it says."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8: {error}", hint="save it as CSV UTF-8") from error
+    listed: dict[str, dict[str, None]] = {}
+    for line, image, prompt in _prompt_rows(text, path):
+        if not image or not prompt.strip():
+            raise DataError(f"{path}, line {line}: image or prompt is empty")
+        listed.setdefault(image.removeprefix("./"), {})[as_text(prompt)] = None
+    digest = hashlib.sha256(repr(sorted((k, *v) for k, v in listed.items())).encode())
+    return {image: tuple(asked) for image, asked in listed.items()}, digest.hexdigest()[:16]
+
+
+def _prompt_rows(text: str, path: Path) -> Iterator[tuple[int, str, str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = [cell.strip().lower() for cell in next(reader, [])]
+        if not {"image", "prompt"} <= set(header):
+            raise DataError(
+                f'{path} needs the columns "image" and "prompt", its first line is '
+                f'"{",".join(header)[:100]}"'
+            )
+        image, prompt = header.index("image"), header.index("prompt")
+        for cells in reader:
+            if any(cells):
+                padded = [*cells, *[""] * len(header)]
+                yield reader.line_num, padded[image], padded[prompt]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _examples(names: Sequence[str], what: str) -> str:
+    told = ", ".join(f'"{name}"' for name in names[:_NAMED_IN_NOTICES])
+    more = len(names) - _NAMED_IN_NOTICES
+    return f"{told} and {more} more {what}" if more > 0 else told
+
+
+def nothing_to_count(sources: Sequence[str]) -> ClipCountError:
+    """The error for a search that found no image."""
+    return ClipCountError(
+        f"no image in {', '.join(sources) or 'an empty list'}",
+        hint=f"images are told by their extension: {' '.join(sorted(IMAGE_SUFFIXES))}",
+    )

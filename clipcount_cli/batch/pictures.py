@@ -1,0 +1,105 @@
+"""What a batch draws of each result: a heatmap on disk, thumbnails for the report.
+
+Called by pipeline.py in its workers, before the row is written: a row on disk has its pictures.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from clipcount_cli.batch.jobs import Job
+from clipcount_cli.config import DENSITY_SCALE
+from clipcount_cli.counting.counter import CountResult
+from clipcount_cli.counting.images import write_image
+from clipcount_cli.counting.windows import Density, Pixels
+
+THUMBNAIL_PX = (240, 180)
+OVERLAY_PX = (80, 60)  # the browser smooths it; a density has no finer detail at this size
+OVERLAY_LEVELS = 16
+LONGEST_NAME = 200  # bytes; file systems allow 255, and a temporary file may add to it
+
+
+class Thumbnail(NamedTuple):
+    """A photograph and where the objects are, small enough for a page of thousands."""
+
+    photo: bytes  # JPEG
+    overlay: bytes  # PNG, transparent where there is nothing
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Draws what was asked for."""
+
+    heatmaps: Path | None = None
+    thumbnails: bool = False
+
+    def __call__(self, job: Job, pixels: Pixels, result: CountResult) -> Thumbnail | None:
+        """Write the heatmap of one result; return its thumbnail."""
+        if self.heatmaps is not None:
+            from clipcount_cli.counting import heatmap
+
+            path = heatmap_path(self.heatmaps, job.image, result.prompt)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_image(path, heatmap.panels(pixels, [result]))
+        return thumbnail(pixels, result.density) if self.thumbnails else None
+
+
+def heatmap_path(folder: Path, image: str, prompt: str) -> Path:
+    """Where a heatmap lies: in the image's own sub-folder; no two results share a path.
+
+    The prompt is the part between the last two dots and holds none itself, so the rest is the
+    image's whole name. What the name cannot say as it is is told apart by a digest.
+    """
+    parts = [part for part in image.split("/") if part not in ("", ".")]
+    clean = [_file_name(part) for part in parts]
+    name = "/".join(clean)
+    if name != image:  # given as /a/b.jpg, ../b.jpg or with characters no file name may have
+        clean[-1] = f"{clean[-1]}-{_digest(image)}"
+    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "prompt"
+    if slug.replace("-", " ") != prompt:
+        slug = f"{slug}-{_digest(prompt)}"
+    last = f"{clean[-1]}.{slug}.png"
+    if len(last.encode()) > LONGEST_NAME:
+        last = f"{_digest(clean[-1])}{_digest(clean[-1][::-1])}.{slug}.png"
+    return folder.joinpath(*clean[:-1], last)
+
+
+def _file_name(part: str) -> str:
+    return re.sub(r'[<>:"\\|?*\x00-\x1f]', "_", part).replace("..", "__")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+def thumbnail(pixels: Pixels, density: Density) -> Thumbnail:
+    """Shrink a photograph (H, W, 3) and its density (h, w) of any scale."""
+    photo = Image.fromarray(pixels)
+    photo.thumbnail(THUMBNAIL_PX, Image.Resampling.BILINEAR, reducing_gap=2.0)
+    jpeg = io.BytesIO()
+    photo.save(jpeg, "JPEG", quality=72, optimize=True)
+    return Thumbnail(jpeg.getvalue(), _overlay(density))
+
+
+def _overlay(density: Density) -> bytes:
+    """Density as a palette PNG: clear where there is nothing, then yellow, then red."""
+    seen = Image.fromarray(density * np.float32(DENSITY_SCALE))
+    seen.thumbnail(OVERLAY_PX, Image.Resampling.BOX)
+    strength = np.sqrt(np.clip(np.asarray(seen), 0, 1))
+    levels = np.rint(strength * (OVERLAY_LEVELS - 1)).astype(np.uint8)
+    image = Image.fromarray(levels, "L").convert("P")
+    ramp = np.linspace(0, 1, OVERLAY_LEVELS)
+    colours = np.stack([np.full_like(ramp, 255), 230 * (1 - ramp), 0 * ramp], axis=1)
+    image.putpalette(colours.astype(np.uint8).tobytes())
+    alpha = (255 * np.minimum(1, 1.3 * ramp)).astype(np.uint8).tobytes()
+    png = io.BytesIO()
+    image.save(png, "PNG", transparency=alpha, optimize=True, bits=4)
+    return png.getvalue()

@@ -1,0 +1,141 @@
+"""Rows become one HTML page that needs nothing else: no network, no server, no script of others.
+
+cli -> run.py -> results.py (rows) -> [report.py]
+While a run goes on, its thumbnails wait in a file beside the page-to-be, written before their rows,
+so that a killed run loses none; the page is made of both at the end, one picture at a time.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from clipcount_cli import __version__
+from clipcount_cli.batch.results import GrowingFile, Key, Row, Settings
+from clipcount_cli.files import written_whole
+
+if TYPE_CHECKING:
+    from clipcount_cli.batch.pipeline import Outcome
+
+_TOLD = {  # settings a reader of the page wants, and what to call them
+    "weights": "weights",
+    "weights_sha256": "sha256 of the weights",
+    "device": "device",
+    "precision": "precision",
+    "folder": "folder",
+    "prompts": "prompts",
+    "tiles": "tiles",
+    "batch_windows": "windows a batch",
+    "shard": "shard",
+}
+
+
+class Thumbnails:
+    """The pictures of a page in the making: a file of lines that grows as rows are written."""
+
+    def __init__(self, report: Path, resume: bool) -> None:
+        path = thumbnails_path(report)
+        if not resume:
+            path.unlink(missing_ok=True)
+        elif path.exists():
+            with path.open("rb+") as file:
+                file.truncate(_whole_length(file))
+        self._file = GrowingFile(path)
+
+    def append(self, outcome: Outcome) -> None:
+        """Keep the thumbnails of one image."""
+        if outcome.fault:
+            return
+        lines = [
+            json.dumps([outcome.job.image, prompt, _base64(made.photo), _base64(made.overlay)])
+            for prompt, made in zip(outcome.job.prompts, outcome.extras, strict=True)
+        ]
+        self._file.append("".join(f"{line}\n" for line in lines).encode())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def thumbnails_path(report: Path) -> Path:
+    """Where the pictures of a page in the making wait."""
+    return report.with_name(f".{report.name}.thumbnails")
+
+
+def _whole_length(file: BinaryIO) -> int:
+    length = 0
+    for line in file:
+        length += len(line) if line.endswith(b"\n") else 0
+    return length
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def write_report(path: Path, rows: Sequence[Row], settings: Settings) -> None:
+    """Write the page of `rows` to `path`, with the thumbnails that waited beside it."""
+    before, after = _template().split("<!--pictures-->")
+    waiting = thumbnails_path(path)
+    with (
+        written_whole(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as out,
+    ):
+        out.write(_filled(before, rows, settings))
+        if waiting.exists():
+            with waiting.open("rb") as lines:
+                out.writelines(_pictures(lines, rows))
+        out.write(after)
+    waiting.unlink(missing_ok=True)
+
+
+def _template() -> str:
+    return resources.files("clipcount_cli").joinpath("assets/report.html").read_text("utf-8")
+
+
+def _filled(template: str, rows: Sequence[Row], settings: Settings) -> str:
+    told = {name: settings.get(key) for key, name in _TOLD.items() if settings.get(key) is not None}
+    data = {
+        "rows": [
+            [row.image, row.prompt, row.count, row.status, row.message, row.width, row.height]
+            for row in rows
+        ],
+        "settings": {name: _in_words(value) for name, value in told.items()},
+        "version": __version__,
+    }
+    title = html.escape(f"clipcount: {len(rows)} rows")
+    return template.replace("<!--title-->", title).replace("<!--data-->", script_json(data))
+
+
+def _in_words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def script_json(data: Any) -> str:
+    """JSON that may stand in a <script>: no text in it can end the element or open another."""
+    text = json.dumps(data, ensure_ascii=False)
+    for char in "<>&\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
+
+
+def _pictures(lines: BinaryIO, rows: Sequence[Row]) -> Iterator[str]:
+    """Inert elements that hold base64: the browser decodes a picture when its row is seen."""
+    numbers: dict[Key, int] = {row.key: number for number, row in enumerate(rows)}
+    photo_of: dict[str, int] = {}
+    for line in lines:
+        image, prompt, photo, overlay = json.loads(line)
+        number = numbers.pop((image, prompt), None)
+        if number is None:
+            continue
+        if image not in photo_of:
+            photo_of[image] = number
+            yield f'<script type="text/plain" id="photo{number}">{photo}</script>\n'
+        yield (
+            f'<script type="text/plain" id="overlay{number}" data-photo="{photo_of[image]}">'
+            f"{overlay}</script>\n"
+        )

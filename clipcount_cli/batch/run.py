@@ -1,0 +1,337 @@
+"""Many images become rows, in order, on disk as they come; one bad image never stops the rest.
+
+cli -> jobs.py (what to count) -> [run.py] -> pipeline.py (counts) -> results.py (rows on disk)
+                                       └-> sharing.py (several processes), report.py (one page)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from clipcount_cli import console, distributed
+from clipcount_cli.batch import sharing
+from clipcount_cli.batch.jobs import Plan, make_plan, nothing_to_count, read_list
+from clipcount_cli.batch.report import Thumbnails, write_report
+from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Targets, as_text
+from clipcount_cli.batch.shards import merge, parse_shard
+from clipcount_cli.errors import ClipCountError, ExitCode, InterruptedRunError, UsageError
+from clipcount_cli.files import refuse_existing
+
+if TYPE_CHECKING:
+    from clipcount_cli.batch.pipeline import Outcome, Pipeline
+    from clipcount_cli.batch.sharing import ShareOut
+    from clipcount_cli.counting.counter import Counter
+
+BATCH_WINDOWS = {"cuda": 64}  # windows a network call, by device
+BATCH_WINDOWS_ELSEWHERE = 8
+MOST_WORKERS_OF_A_GPU = 16
+_PROMPTS_CHECKED = 200  # for what the weights cannot read of them
+_PROMPTS_TOLD = 3
+
+LoadCounter = Callable[[], "Counter"]
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What `clipcount batch` was asked to do."""
+
+    sources: Sequence[str]
+    csv: str  # "-": stdout
+    from_file: str | None = None
+    prompts: Sequence[str] = ()
+    prompts_file: Path | None = None
+    json_lines: Path | None = None
+    heatmaps: Path | None = None
+    report: Path | None = None
+    excel: bool = False
+    resume: bool = False
+    overwrite: bool = False
+    fail_fast: bool = False
+    tiles: int = 1
+    batch_windows: int | None = None
+    workers: int | None = None
+    shard: str | None = None  # "I/N"
+    merge: bool = False  # `sources` are the finished CSVs of all shards
+
+    @property
+    def targets(self) -> Targets:
+        return Targets(None if self.csv == "-" else Path(self.csv), self.json_lines, self.excel)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended."""
+
+    rows: int
+    failed: int
+    csv: str
+
+    @property
+    def sentence(self) -> str:
+        told = f"{self.rows} rows in {self.csv}" if self.csv != "-" else f"{self.rows} rows"
+        return f"{told}, {self.failed} of them failed" if self.failed else told
+
+    @property
+    def exit_code(self) -> ExitCode:
+        return ExitCode.SOME_IMAGES_FAILED if self.failed else ExitCode.OK
+
+
+@dataclass
+class Interruption:
+    """Whether the user, or the machine, asked the run to end."""
+
+    asked: bool = False
+    previous: dict[int, Any] = field(default_factory=dict)
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        """Note a signal. The next one works as ever, but for torchrun, which repeats itself."""
+        self.asked = True
+        if distributed.world_size() == 1:
+            self.restore()
+            console.warn("ending: images in flight are finished (once more: end at once)")
+
+    def restore(self) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Turn SIGINT and SIGTERM into a question asked between images."""
+    interruption = Interruption()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            interruption.previous[number] = signal.signal(number, interruption.ask)
+    try:
+        yield interruption
+    finally:
+        interruption.restore()
+
+
+def run(request: BatchRequest, load: LoadCounter) -> Summary:
+    """Count all that `request` names; `load` is called once it is known that there is work.
+
+    Raises UsageError, DataError, WeightsError before the first row, InterruptedRunError after the
+    last one that was begun.
+    """
+    if request.merge:
+        return _merge(request)
+    with interruptible() as interruption:
+        if distributed.world_size() == 1:
+            return _lead(request, load, interruption, sharing.alone)
+        with sharing.joined() as team:
+            if distributed.is_first():
+                return _lead(request, load, interruption, team.lead)
+            console.set_manners(quiet=True)
+            team.assist(lambda: default_pipeline(request, load()), lambda: interruption.asked)
+    return Summary(0, 0, request.csv)
+
+
+def _lead(
+    request: BatchRequest, load: LoadCounter, interruption: Interruption, share_out: ShareOut
+) -> Summary:
+    """Plan, count with whoever helps, and write every row."""
+    _check(request)
+    plan = _plan(request)
+    with request.targets.locked():
+        counter = load()
+        _tell(plan, counter)
+        pipeline = default_pipeline(request, counter)
+        results = ResultsFile(request.targets, plan.positions())
+        settings = _settings(request, plan, pipeline)
+        (results.take_up if request.resume else results.begin)(settings)
+        todo = plan.without(row.key for row in results.kept)
+        writer = _Writer(request, results, counter.label)
+        with results, writer:
+            writer.write(share_out(pipeline, todo, lambda: interruption.asked))
+        writer.check_complete(interruption.asked)
+        if request.report is not None:
+            write_report(request.report, request.targets.read(), settings)
+    return Summary(writer.rows, writer.failed, request.csv)
+
+
+def _merge(request: BatchRequest) -> Summary:
+    if request.resume or request.shard or request.heatmaps or request.report:
+        raise UsageError(
+            "--merge only joins rows", hint="leave out --resume, --shard, --heatmaps and --report"
+        )
+    _check(request)
+    with request.targets.locked():
+        rows = merge(request.sources, request.targets)
+    return Summary(len(rows), sum(row.failed for row in rows), request.csv)
+
+
+def _check(request: BatchRequest) -> None:
+    """Refuse what makes no sense or would overwrite something, before anything is read."""
+    if request.resume and request.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", hint="leave one out")
+    if request.resume and request.csv == "-":
+        raise UsageError("stdout cannot be resumed", hint="name a file: --csv out.csv --resume")
+    targets = request.targets
+    outputs = [p for p in (targets.csv, request.json_lines, request.report) if p is not None]
+    inputs = [request.prompts_file, request.from_file and Path(request.from_file)]
+    used = [path.resolve() for path in (*outputs, *inputs) if path]
+    if len(set(used)) < len(used):
+        raise UsageError("one file is named for two purposes", hint="give each a name of its own")
+    for path in outputs:
+        if path.exists() and not path.is_file():
+            raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
+    if targets.csv is not None and targets.csv.exists() and not request.resume:
+        hint = "go on with --resume, start anew with --overwrite, or name another file"
+        if not request.overwrite:
+            raise UsageError(f"{targets.csv} exists already", hint=hint)
+    refuse_existing(*outputs, overwrite=request.overwrite or request.resume)
+
+
+def _plan(request: BatchRequest) -> Plan:
+    sources = list(request.sources)
+    if request.from_file is not None:
+        sources += read_list(request.from_file)
+    left_out = [request.heatmaps] if request.heatmaps is not None else []
+    plan = make_plan(sources, request.prompts, request.prompts_file, left_out)
+    if request.shard is not None:
+        plan = plan.shard(*parse_shard(request.shard))
+    if not plan.jobs:
+        raise nothing_to_count(sources)
+    if request.heatmaps is not None and not (request.overwrite or request.resume):
+        _refuse_existing_heatmaps(request.heatmaps, plan)
+    return plan
+
+
+def _refuse_existing_heatmaps(folder: Path, plan: Plan) -> None:
+    from clipcount_cli.batch.pictures import heatmap_path
+
+    if not folder.is_dir():
+        return
+    for job in plan.jobs:
+        refuse_existing(
+            *(p for p in (heatmap_path(folder, job.image, t) for t in job.prompts) if p.exists())
+        )
+
+
+def _tell(plan: Plan, counter: Counter) -> None:
+    """Say what is counted, and what of it these weights cannot see."""
+    for text in plan.notices:
+        console.notice(text)
+    prompts = dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts)
+    unread = (counter.unread_part(prompt) for prompt in islice(prompts, _PROMPTS_CHECKED))
+    for text in islice(filter(None, unread), _PROMPTS_TOLD):
+        console.warn(text)
+
+
+def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
+    """The pipeline that `request` asks for; what it leaves open is chosen for this machine."""
+    from clipcount_cli.batch.pictures import Pictures
+    from clipcount_cli.batch.pipeline import Pipeline
+
+    drawn = request.heatmaps is not None or request.report is not None
+    return Pipeline(
+        counter,
+        request.batch_windows or BATCH_WINDOWS.get(counter.device.type, BATCH_WINDOWS_ELSEWHERE),
+        request.workers or _default_workers(counter.device.type),
+        request.tiles,
+        Pictures(request.heatmaps, request.report is not None) if drawn else None,
+        keep_size=request.heatmaps is not None,
+    )
+
+
+def _default_workers(device: str) -> int:
+    """One for each core that this process has to itself; a GPU is fed by fewer than many have."""
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    share = max(1, cores // distributed.local_world_size())
+    return share if device == "cpu" else min(MOST_WORKERS_OF_A_GPU, share)
+
+
+def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings:
+    """All that decides what is in the rows: kept beside the CSV, compared by --resume."""
+    counter = pipeline.counter
+    return {
+        "weights": counter.label,
+        "weights_sha256": counter.sha256,
+        "device": counter.device.type,
+        "precision": counter.precision,
+        **plan.settings,
+        "columns": list(COLUMNS),
+        "excel": request.excel,
+        "tiles": request.tiles,
+        "batch_windows": pipeline.batch_windows,
+        "shard": request.shard,
+        "images": len(plan.jobs),
+    }
+
+
+class _Writer:
+    """Puts outcomes on disk as rows, and keeps count of them."""
+
+    def __init__(self, request: BatchRequest, results: ResultsFile, weights: str) -> None:
+        self.request, self.results, self.weights = request, results, weights
+        self.rows, self.failed = results.kept_in_plan, 0
+        self.thumbnails = Thumbnails(request.report, request.resume) if request.report else None
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.thumbnails is not None:
+            self.thumbnails.close()
+
+    def write(self, outcomes: Iterator[Outcome]) -> None:
+        """Write each outcome as it comes, its pictures first."""
+        with console.progress("counting", self.results.planned, "rows") as bar:
+            bar.restart(self.rows)
+            for outcome in outcomes:
+                rows = rows_of(outcome, self.weights)
+                if self.thumbnails is not None:
+                    self.thumbnails.append(outcome)
+                self.results.append(rows)
+                self.rows += len(rows)
+                self.failed += sum(row.failed for row in rows)
+                bar.advance(len(rows), f"{self.failed} failed" if self.failed else "")
+                if self.request.fail_fast and outcome.fault:
+                    raise ClipCountError(
+                        f"stopped at the first failure: {outcome.fault}", hint=self._how_to_go_on()
+                    )
+
+    def check_complete(self, interrupted: bool) -> None:
+        """Raise InterruptedRunError where rows are missing."""
+        if self.rows < self.results.planned:
+            reason = "interrupted" if interrupted else "a process of this run ended early"
+            raise InterruptedRunError(
+                f"{reason}: {self.rows} of {self.results.planned} rows are in {self.request.csv}",
+                hint=self._how_to_go_on(),
+            )
+
+    def _how_to_go_on(self) -> str | None:
+        if self.request.csv == "-":
+            return None
+        return "to go on, run the same command with --resume (and without --overwrite)"
+
+
+def rows_of(outcome: Outcome, weights: str) -> list[Row]:
+    """An outcome as rows, one for each prompt."""
+    job = outcome.job
+    if outcome.fault:
+        message = as_text(outcome.fault)
+        return [
+            Row(job.image, p, None, "failed", message, None, None, weights) for p in job.prompts
+        ]
+    width, height = outcome.size
+    return [
+        Row(job.image, prompt, round(count, 2), "ok", outcome.note, width, height, weights)
+        for prompt, count in zip(job.prompts, outcome.counts, strict=True)
+    ]
+
+
+def tell(summary: Summary) -> None:
+    """Say how the run ended, failures above all."""
+    (console.warn if summary.failed else console.notice)(summary.sentence)

@@ -1,0 +1,78 @@
+"""Parts of a batch counted apart, on machines that never met, become one file again.
+
+cli -> run.py -> [shards.py] -> results.py
+Part I of N counted every N-th image beginning with the I-th, so joining is dealing the images back,
+one part after the other; what each part was to hold stands in the settings kept beside it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from clipcount_cli.batch.results import ResultsFile, Row, Targets, differences, read_settings
+from clipcount_cli.errors import DataError, UsageError
+
+_OF_ONE_PART = {"shard", "images"}  # settings in which parts differ
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """`2/8` as (2, 8); raises UsageError if there is no such part."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise UsageError(
+            f'--shard "{text}" is not a part', hint="parts are 1/N, 2/N ... N/N: --shard 2/8"
+        )
+    return int(number), int(of)
+
+
+def merge(parts: Sequence[str], targets: Targets) -> list[Row]:
+    """Join the CSVs of all parts in `targets`, in the order of a run that was never parted.
+
+    Raises UsageError where they do not belong together, DataError where one is not finished.
+    """
+    sources = [Targets(Path(part), excel=targets.excel) for part in parts]
+    settings = [read_settings(source) for source in sources]
+    numbers = _numbers(parts, settings)
+    groups = [_images(source, kept) for source, kept in zip(sources, settings, strict=True)]
+    in_order = [groups[place] for place in sorted(range(len(parts)), key=numbers.__getitem__)]
+    dealt = itertools.zip_longest(*in_order, fillvalue=())
+    rows = [row for turn in dealt for image in turn for row in image]
+    whole = {**settings[0], "shard": None, "images": sum(map(len, groups))}
+    with ResultsFile(targets, {row.key: place for place, row in enumerate(rows)}) as results:
+        results.begin(whole)
+        results.append(rows)
+    return rows
+
+
+def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[int]:
+    """Which part each file is, once it is sure that they make a whole."""
+    shards = [kept.get("shard") for kept in settings]
+    if None in shards:
+        raise UsageError(f"{parts[shards.index(None)]} is no part: it was made without --shard")
+    for part, kept in zip(parts[1:], settings[1:], strict=True):
+        if found := differences(settings[0], kept, but=_OF_ONE_PART):
+            raise UsageError(f"{part} differs from {parts[0]}: {'; '.join(found)}")
+    numbers, totals = zip(*(parse_shard(str(shard)) for shard in shards), strict=True)
+    if len(set(totals)) > 1 or sorted(numbers) != list(range(1, totals[0] + 1)):
+        given = ", ".join(map(str, shards))
+        raise UsageError(
+            f"these parts make no whole: {given}", hint=f"name each of the {totals[0]} parts once"
+        )
+    return list(numbers)
+
+
+def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[Row, ...]]:
+    """A part's rows, image by image."""
+    rows = source.read()
+    images = [tuple(group) for _, group in itertools.groupby(rows, key=attrgetter("image"))]
+    planned = settings.get("images")
+    if len(images) != planned:
+        raise DataError(
+            f"{source.csv} is not finished: it has {len(images)} of {planned} images",
+            hint="run that part again with --resume",
+        )
+    return images

@@ -1,0 +1,164 @@
+"""One batch, several processes: who counts which image, and how all rows reach one file.
+
+cli -> run.py -> [sharing.py] -> pipeline.py
+Everything goes through the key-value store that torchrun already runs: an atomic counter hands out
+images one at a time, so that no process idles at the end, and outcomes come back under the image's
+number. No collective operation is waited in, so that a dead process stops nobody from saving.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from clipcount_cli import distributed
+from clipcount_cli.batch.jobs import Job
+
+if TYPE_CHECKING:
+    from clipcount_cli.batch.pipeline import Outcome, Pipeline
+
+Stop = Callable[[], bool]
+ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Iterator["Outcome"]]
+
+JOBS_A_KEY = 500
+LEAST_HELD = 4  # images a process always may hold, so that none waits for its own reading
+AHEAD = 1024  # images that may be claimed beyond the last row written: bounds the store's memory
+POLL_S = 0.02
+FAREWELL_S = 3.0  # how long the first process waits for the others to end
+GRACE_S = 10.0  # after a signal, how long without any news others are waited for
+
+
+def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
+    """Count all jobs in this process."""
+    return pipeline.run(jobs, stop)
+
+
+@contextmanager
+def joined() -> Iterator[Team]:
+    """Meet the other processes for one run; however it ends here, the others are told."""
+    team = Team(distributed.store(), distributed.rank(), distributed.world_size())
+    try:
+        yield team
+    finally:
+        team.leave()
+
+
+class Team:
+    """The processes of one torchrun, as seen by one of them."""
+
+    def __init__(self, store: Any, rank: int, size: int) -> None:
+        self.store, self.rank = store, rank
+        self._others = [other for other in range(size) if other != rank]
+        self._claimed: deque[int] = deque()  # here, and not yet counted
+        self._written = 0  # by the first process: outcomes passed on without a gap
+        self._page: tuple[int, list[Job]] = (-1, [])
+
+    def lead(self, pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
+        """Share out jobs, count along, and yield all outcomes in order.
+
+        Once `stop` says so, yields what others still deliver, leaving gaps where a process died.
+        """
+        self._publish(jobs)
+        outcomes: dict[int, Outcome] = {}
+        for outcome in pipeline.steps(self._claims(stop), stop):
+            if outcome is not None:
+                outcomes[self._claimed.popleft()] = outcome
+            yield from self._in_order(outcomes)
+        last_news = time.monotonic()
+        while self._written < len(jobs) and not self._alone():
+            if stop() and time.monotonic() - last_news > GRACE_S:
+                break
+            for ready in self._in_order(outcomes):
+                yield ready
+                last_news = time.monotonic()
+            time.sleep(POLL_S)
+        yield from self._rest(outcomes)
+
+    def assist(self, make_pipeline: Callable[[], Pipeline], stop: Stop) -> None:
+        """Count what the first process shares out, until nothing is left."""
+        if not self._wait_for("jobs", stop):
+            return
+        for outcome in make_pipeline().steps(self._claims(stop), stop):
+            if outcome is not None:
+                self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
+
+    def leave(self) -> None:
+        """Tell the others; the first process, which may host the store, goes last."""
+        self.store.set(f"left/{self.rank}", b"1")
+        if self.rank == 0:
+            self.store.set("over", b"1")
+            patience_ends = time.monotonic() + FAREWELL_S
+            while not self._alone() and time.monotonic() < patience_ends:
+                time.sleep(POLL_S)
+
+    def _publish(self, jobs: Sequence[Job]) -> None:
+        for page, start in enumerate(range(0, len(jobs), JOBS_A_KEY)):
+            part = [tuple(job) for job in jobs[start : start + JOBS_A_KEY]]
+            self.store.set(f"jobs/{page}", pickle.dumps(part))
+        self.store.set("written", b"0")
+        self.store.set("jobs", str(len(jobs)))
+
+    def _claims(self, stop: Stop) -> Iterator[Job | None]:
+        """Jobs no other process has taken; None while others should take them first.
+
+        Towards the end nobody hoards: what is left is everybody's.
+        """
+        total = int(self.store.get("jobs"))
+        while not (stop() or self._has("over")):
+            left = max(0, total - self.store.add("claimed", 0))
+            if len(self._claimed) > LEAST_HELD + left // (1 + len(self._others)):
+                yield None
+                continue
+            index = self.store.add("claimed", 1) - 1
+            if index >= total:
+                return
+            while index - int(self.store.get("written")) > AHEAD:
+                if self._has("over"):
+                    return
+                yield None
+            self._claimed.append(index)
+            yield self._job(index)
+
+    def _job(self, index: int) -> Job:
+        page, place = divmod(index, JOBS_A_KEY)
+        if self._page[0] != page:
+            jobs = pickle.loads(self.store.get(f"jobs/{page}"))
+            self._page = (page, [Job(*job) for job in jobs])
+        return self._page[1][place]
+
+    def _in_order(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
+        """The outcomes that are next, as far as there is none missing."""
+        while self._written in outcomes or self._fetch(outcomes, self._written):
+            yield outcomes.pop(self._written)
+            self._written += 1
+            self.store.set("written", str(self._written))
+
+    def _fetch(self, outcomes: dict[int, Outcome], index: int) -> bool:
+        if not self._has(f"outcome/{index}"):
+            return False
+        outcomes[index] = pickle.loads(self.store.get(f"outcome/{index}"))
+        self.store.delete_key(f"outcome/{index}")
+        return True
+
+    def _rest(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
+        """What is there beyond a gap that a stopped or dead process left."""
+        for index in range(self._written, self.store.add("claimed", 0)):
+            if index in outcomes or self._fetch(outcomes, index):
+                yield outcomes.pop(index)
+
+    def _alone(self) -> bool:
+        return all(self._has(f"left/{other}") for other in self._others)
+
+    def _wait_for(self, key: str, stop: Stop) -> bool:
+        while not self._has(key):
+            if stop() or self._has("over"):
+                return False
+            time.sleep(POLL_S)  # not inside the store, where no signal would be heard
+        return True
+
+    def _has(self, key: str) -> bool:
+        return bool(self.store.check([key]))
