@@ -61,4 +61,4 @@ def _unknown_words(prompt: str, vocabulary: tuple[int, ...]) -> str | None:
     if not unknown:
         return None
     names = ", ".join(f'"{word}"' for word in unknown)
-    return f"these weights were never taught {names}: expect a count near zero"
+    return f"these weights were never taught {names}: the count may be near zero, or wrong"
