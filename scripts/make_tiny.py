@@ -16,6 +16,7 @@ import os
 import platform
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,7 +55,6 @@ STEPS_A_EPOCH = 200
 TRAINING = TrainConfig(
     tuning="full",
     batch=32,
-    learning_rate=1e-3,
     warmup_share=0.03,
     weight_decay=0.05,
     sigma_px=6.0,
@@ -168,10 +168,10 @@ def endless_batches(
 ) -> Any:  # Callable[[int], Iterator[Batch]]
     def batches(step: int) -> Iterator[Batch]:
         context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _open_catalogue, (material,)) as pool:
+        with ProcessPoolExecutor(workers, context, _open_catalogue, (material,)) as pool:
             while True:
                 seeds = range(step * TRAINING.batch, (step + 1) * TRAINING.batch)
-                yield make_batch(pool.map(_render, seeds, chunksize=4), config)
+                yield make_batch(list(pool.map(_render, seeds, chunksize=4)), config)
                 step += 1
 
     return batches
@@ -236,6 +236,8 @@ def main(
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
+    learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
+    count_weight: Annotated[float, typer.Option(help="Of the error of the count.")] = 0.05,
     pack: Annotated[bool, typer.Option(help="Write RUN's weights into the package.")] = False,
 ) -> None:
     """Train the embedded model, or pack it."""
@@ -246,13 +248,16 @@ def main(
         return
     model = begin(vocabulary(catalogue_of(material)), init, seed)
     config = model.config
-    trainer = Trainer(model, TRAINING, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
+    training = dataclasses.replace(TRAINING, learning_rate=learning_rate, count_weight=count_weight)
+    trainer = Trainer(model, training, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
     folder.save_config(
         {
             "steps": steps,
             "scenes": steps * TRAINING.batch,
             "seed": seed,
+            "learning_rate": learning_rate,
+            "count_weight": count_weight,
             "continued_from": None if init is None else checkpoint.digest(init),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         }
