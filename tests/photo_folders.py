@@ -109,6 +109,8 @@ def fork_batch(
         return Child(pid)
     code = 99
     try:
+        # A fork has none of the threads that its parent's network ran on, and would wait for them.
+        torch.set_num_threads(1)
         os.environ.update(environment or {})
         before()
         code = batch(weights, *words).exit_code
