@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,7 +38,7 @@ from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 from clipcount_cli.data.targets import density_target
 from clipcount_cli.errors import InterruptedRunError
-from clipcount_cli.scenery.nouns import NOUNS
+from clipcount_cli.scenery.nouns import ANY
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import fit
 from clipcount_cli.training.start import with_words
@@ -49,6 +49,8 @@ ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetenso
 SCENE_SIDE_PX = 224  # rendered at the size the image tower sees
 TARGET_SIDE_PX = 192  # a density of half the full side costs a quarter, and has the same integral
 PROMPTS_A_SCENE = 3
+ASK_ABSENT = 0.7  # the chance that one of them names what is absent
+OTHER_NAMES = 0.4  # how often kinds, synonyms, singulars and "objects" are asked, beside names
 TEST_SCENES = 120  # looked at after each epoch
 STEPS_A_EPOCH = 200
 
@@ -102,18 +104,33 @@ class Question:
     points_px: list[np.ndarray]
 
 
-def ask(scene: Scene, rng: np.random.Generator) -> Question:
-    """Choose prompts: what is there, and what is not, the hard ones more often."""
-    true, absent = list(scene.points_px), list(scene.absent)
-    rng.shuffle(true)
-    hardness = np.linspace(2.0, 1.0, len(absent))
-    order = rng.choice(len(absent), len(absent), replace=False, p=hardness / hardness.sum())
-    absent = [absent[i] for i in order]
-    # Asked for what is absent half of the time, a network that is unsure answers too little.
-    chosen = true[: PROMPTS_A_SCENE - 1]
+def ask(scene: Scene, nouns: Collection[str], rng: np.random.Generator) -> Question:
+    """Choose prompts: mostly what is there, by its own name; what is not, the hard ones more often.
+
+    A prompt that is as often absent as present teaches a network that is unsure to answer half.
+    """
+    true = list(scene.points_px)
+    wanted = np.array([1.0 if name_of(prompt) in nouns else OTHER_NAMES for prompt in true])
+    true = _shuffled(true, wanted, rng)
+    absent = _shuffled(list(scene.absent), np.linspace(2.0, 1.0, len(scene.absent)), rng)
+    present = PROMPTS_A_SCENE - int(rng.random() < ASK_ABSENT)
+    chosen = true[:present]
     chosen += absent[: PROMPTS_A_SCENE - len(chosen)]
     none = np.zeros((0, 2), np.float32)
     return Question(scene.pixels, chosen, [scene.points_px.get(p, none) for p in chosen])
+
+
+def name_of(prompt: str) -> str:
+    """The noun of a prompt, without its colour."""
+    colour, _, noun = prompt.partition(" ")
+    return noun if colour in ANY else prompt
+
+
+def _shuffled(prompts: list[str], weights: np.ndarray, rng: np.random.Generator) -> list[str]:
+    if not prompts:
+        return []
+    order = rng.choice(len(prompts), len(prompts), replace=False, p=weights / weights.sum())
+    return [prompts[i] for i in order]
 
 
 _catalogue: Catalogue | None = None
@@ -128,14 +145,14 @@ def _open_catalogue(material: Path | None) -> None:
 
 
 def catalogue_of(material: Path | None) -> Catalogue:
-    """The nouns that we draw; with material also its pictures of them, and its grounds."""
-    return Catalogue(NOUNS, material)
+    """The nouns that we draw; with material also its pictures, its further nouns and grounds."""
+    return Catalogue.drawn() if material is None else Catalogue.from_material(material)
 
 
 def _render(seed: int) -> Question:
     assert _catalogue is not None
     scene = render_scene(seed, _catalogue, SceneConfig(side_px=SCENE_SIDE_PX))
-    return ask(scene, np.random.default_rng([seed, 1]))
+    return ask(scene, _catalogue.nouns, np.random.default_rng([seed, 1]))
 
 
 def make_batch(questions: list[Question], config: ModelConfig) -> Batch:
@@ -183,7 +200,7 @@ def validation(config: ModelConfig, material: Path | None) -> Any:
     scene_config = SceneConfig(side_px=SCENE_SIDE_PX)
     rng = np.random.default_rng(0)
     scenes = [render_scene(i, catalogue, scene_config, "test") for i in range(TEST_SCENES)]
-    batches = [make_batch([ask(s, rng) for s in scenes[i : i + 24]], config)
+    batches = [make_batch([ask(s, catalogue.nouns, rng) for s in scenes[i : i + 24]], config)
                for i in range(0, TEST_SCENES, 24)]  # fmt: skip
 
     def validate(model: ClipCount) -> dict[str, float]:

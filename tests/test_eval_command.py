@@ -7,15 +7,12 @@ import io
 import json
 
 import pytest
-import torch
 from dataset_folders import make_carpk, make_fsc147, make_own, make_shanghaitech
+from photo_folders import save_weights
 from PIL import Image
 from typer.testing import CliRunner
 
 from clipcount_cli.cli import app
-from clipcount_cli.config import ClipConfig, ModelConfig
-from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.weights import checkpoint
 
 KEYS = ["dataset", "split", "images", "failed", "mae", "rmse", "nae", "sre"]
 KEYS += ["rmse_without_two_largest", "weights", "device", "precision"]
@@ -23,21 +20,7 @@ KEYS += ["rmse_without_two_largest", "weights", "device", "precision"]
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    torch.manual_seed(0)
-    tower = ClipConfig(
-        embed_dim=16,
-        image_size_px=32,
-        image_layers=1,
-        image_width=64,
-        text_width=16,
-        text_heads=1,
-        text_layers=1,
-        vocabulary=tuple(range(320, 900)),
-    )
-    config = ModelConfig(tower, width=16, heads=2, visual_prompts=0, decoder_widths=(8, 8))
-    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
-    checkpoint.save(ClipCount(config), config, path, origin={"name": "small"})
-    return path
+    return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture

@@ -233,12 +233,15 @@ class ImageTower(nn.Module):
             self.norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(config.dropout)
 
-    def layer_prompts(self, layer: int) -> Tensor | None:
-        """The prompts (prompts, W) that go through `layer`; None where it has none."""
+    def layer_prompts(self, layer: int, windows: int) -> Tensor | None:
+        """The prompts (B or 1, prompts, W) that go through `layer`; None where it has none."""
         if not self.prompted or layer >= len(self.prompts):
             return None
         # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
-        return cast(Tensor, self.dropout(self.prompt_proj(self.prompts[max(layer - 1, 0)])))
+        prompts = self.prompt_proj(self.prompts[max(layer - 1, 0)])[None]
+        if self.training:
+            prompts = self.dropout(prompts.expand(windows, -1, -1))  # drawn anew for each window
+        return cast(Tensor, prompts)
 
     def forward(self, visual: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
@@ -247,7 +250,7 @@ class ImageTower(nn.Module):
         tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
         tokens = visual.ln_pre(tokens)
         for layer, block in enumerate(visual.transformer.resblocks):
-            prompts = self.layer_prompts(layer)
+            prompts = self.layer_prompts(layer, len(tokens))
             if prompts is not None and layer == 0:
                 prompts = visual.ln_pre(prompts)  # the later ones are never normalised by it
             tokens = block(tokens) if prompts is None else _see_prompts(block, tokens, prompts)
@@ -255,15 +258,15 @@ class ImageTower(nn.Module):
 
 
 def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
-    """Run open_clip's `block` over tokens (B, 1 + N, W) that also look at prompts (prompts, W).
+    """Run open_clip's `block` over tokens (B, 1 + N, W) that also look at prompts.
 
-    Prompts are replaced at every layer, so what a block would make of them is never seen: they
-    are keys and values only, computed once for all windows.
+    Prompts (B or 1, prompts, W) are replaced at every layer, so what a block would make of them
+    is never seen: they are keys and values only, outside of training the same for all windows.
     """
     attention, width = block.attn, tokens.shape[-1]
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
     qkv = F.linear(block.ln_1(tokens), weight, bias)  # (B, 1 + N, 3W)
-    seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (prompts, 2W)
+    seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (B or 1, prompts, 2W)
     kv = torch.cat([seen.expand(len(tokens), -1, -1), qkv[..., width:]], dim=1)
     by_head = (len(tokens), -1, attention.num_heads, width // attention.num_heads)
     query = qkv[..., :width].reshape(by_head).transpose(1, 2)

@@ -163,7 +163,7 @@ def _fits(noun: str, groups: list[Group], catalogue: Catalogue) -> bool:
     """Whether a further noun can be told from those already there, and lies on such ground."""
     new = catalogue.nouns[noun]
     present = [catalogue.nouns[group.noun] for group in groups]
-    if any(noun == old.plural or (new.akin and new.akin == old.akin) for old in present):
+    if any(noun == old.plural or set(new.akin) & set(old.akin) for old in present):
         return False
     return all((new.ground == "microscope") == (old.ground == "microscope") for old in present)
 
@@ -331,14 +331,14 @@ def _absent_prompts(
     """Name what is not there: the same noun in other colours, look-alikes, others, strangers."""
     hard: list[str] = []
     present = [catalogue.nouns[group.noun] for group in groups]
-    groups_of = {noun.akin for noun in present if noun.akin}
+    groups_of = {group for noun in present for group in noun.akin}
     kinds = {kind for noun in present for kind in noun.kinds}
     if kinds & set(EDIBLE):
         kinds.add("food")
     others = [
         noun
         for name, noun in sorted(catalogue.nouns.items())
-        if noun not in present and noun.akin not in groups_of and noun.plural not in kinds
+        if noun not in present and not groups_of & set(noun.akin) and noun.plural not in kinds
     ]
     others = [others[i] for i in rng.permutation(len(others))[:12]]
     for group, noun in zip(groups, present, strict=True):

@@ -60,7 +60,7 @@ class PlainImageTower(ImageTower):
         first = visual.class_embedding.expand(len(patches), 1, -1)
         tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
         for layer, block in enumerate(visual.transformer.resblocks):
-            own = self.layer_prompts(layer)
+            own = self.layer_prompts(layer, len(tokens))
             prompts = tokens[:, :0] if own is None else own.expand(len(tokens), -1, -1)
             among = torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)
             seen = block(visual.ln_pre(among) if layer == 0 else among)

@@ -68,6 +68,15 @@ def test_every_configuration_gives_a_density_between_zero_and_one(model):
     assert 0 < density.min() < density.max() < 1
 
 
+def test_training_drops_visual_prompts_anew_for_each_window():
+    tower = build(dataclasses.replace(SMALL, dropout=0.5)).train().image_tower
+
+    first, second = tower.layer_prompts(1, windows=2)
+
+    assert not torch.equal(first, second)
+    assert len(tower.eval().layer_prompts(1, windows=2)) == 1
+
+
 @torch.inference_mode()
 def test_the_fast_form_answers_as_the_network_written_in_the_paper(model):
     windows = torch.rand(2, 3, 96, 96)
