@@ -1,26 +1,33 @@
 """Ask a model about rendered scenes it was never trained on: is it right, and does it obey?
 
     python scripts/score_scenes.py [--weights tiny] [--scenes 500] [--material DIR]
+                                   [--pictures FILE.png]
 
 The scenes follow from their numbers alone; their drawings and grounds are kept out of training.
-With --material (see scripts/material.py) they also show its pictures, of another source than
-training's.
+With --material (see scripts/material.py) they also show the nouns that only pictures show, in
+pictures of another source than training's. --pictures draws the best, median and worst scenes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
+from PIL import Image
 
 from clipcount_cli import Counter, console, load_counter
+from clipcount_cli.counting import heatmap
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene
-from clipcount_cli.scenery.nouns import NOUNS
 
 FIRST_SEED = 1_000_000
+LEAST_QUESTIONS = 3
+RANKS_SHOWN = 4
+SCENES_A_ROW = 3
 ABSENT_ASKED = 4
 
 
@@ -28,6 +35,8 @@ ABSENT_ASKED = 4
 class Asked:
     """One scene's answers: what is there with its truth, and what is not."""
 
+    seed: int
+    prompts: list[str]  # of what is there
     truths: np.ndarray
     counts: np.ndarray
     absent_counts: np.ndarray
@@ -38,6 +47,11 @@ class Asked:
         return float(self.absent_counts.mean() / self.truths.max())
 
     @property
+    def errors(self) -> np.ndarray:
+        """Relative errors, one for each prompt of what is there."""
+        return np.abs(self.counts - self.truths) / self.truths
+
+    @property
     def obeys(self) -> float:
         """1 if the right prompts' answers are nearer the truth than the wrong ones', a tie 0.5."""
         right = np.abs(self.counts - self.truths).mean()
@@ -45,13 +59,13 @@ class Asked:
         return 0.5 * (1 + float(np.sign(wrong - right)))
 
 
-def ask(counter: Counter, scene: Scene) -> Asked:
+def ask(counter: Counter, scene: Scene, seed: int) -> Asked:
     """Ask for every class the scene holds, and for some that it does not."""
     present = [prompt for prompt in scene.points_px if len(scene.points_px[prompt])]
     absent = list(scene.absent[:ABSENT_ASKED])
     counts = np.array([r.count for r in counter.count(scene.pixels, [*present, *absent])])
     truths = np.array([len(scene.points_px[prompt]) for prompt in present], dtype=float)
-    return Asked(truths, counts[: len(present)], counts[len(present) :])
+    return Asked(seed, present, truths, counts[: len(present)], counts[len(present) :])
 
 
 def figures(asked: list[Asked]) -> list[tuple[str, str]]:
@@ -77,23 +91,71 @@ def figures(asked: list[Asked]) -> list[tuple[str, str]]:
     ]
 
 
+def nouns_by_rank(asked: list[Asked], nouns: Collection[str]) -> list[tuple[str, ...]]:
+    """The nouns asked for at least LEAST_QUESTIONS times: the best, the middle and the worst."""
+    errors: dict[str, list[float]] = defaultdict(list)
+    for answer in asked:
+        for prompt, error in zip(answer.prompts, answer.errors.tolist(), strict=True):
+            if prompt in nouns:
+                errors[prompt].append(error)
+    ranked = sorted(
+        (float(np.median(e)), noun) for noun, e in errors.items() if len(e) >= LEAST_QUESTIONS
+    )
+    rows = [(str(i + 1), noun, f"{error:.2f}") for i, (error, noun) in enumerate(ranked)]
+    return [rows[i] for i in shown_places(len(rows), RANKS_SHOWN)]
+
+
+def shown_places(length: int, each: int) -> list[int]:
+    """The first, the middle and the last `each` places of a ranking."""
+    middle = (length - each) // 2
+    places = [*range(each), *range(middle, middle + each), *range(length - each, length)]
+    return sorted({place for place in places if 0 <= place < length})
+
+
+def draw_by_rank(
+    counter: Counter, asked: list[Asked], catalogue: Catalogue, config: SceneConfig
+) -> Image.Image:
+    """The best, median and worst scenes, a row each, under the density of their first noun."""
+    there = [a for a in asked if set(a.prompts) & set(catalogue.nouns)]
+    there.sort(key=lambda a: a.errors.mean())
+    panels = []
+    for place in shown_places(len(there), SCENES_A_ROW):
+        answer = there[place]
+        prompt = next(p for p in answer.prompts if p in catalogue.nouns)
+        truth = answer.truths[answer.prompts.index(prompt)]
+        pixels = render_scene(answer.seed, catalogue, config, "test").pixels
+        result = counter.count(pixels, [prompt])[0]
+        titled = replace(result, prompt=f"{prompt} (true: {truth:.0f})")
+        panels.append(Image.fromarray(heatmap.panels(pixels, [titled])))
+    width, height = panels[0].size
+    sheet = Image.new("RGB", (SCENES_A_ROW * width, -(-len(panels) // SCENES_A_ROW) * height))
+    for i, panel in enumerate(panels):
+        sheet.paste(panel, (i % SCENES_A_ROW * width, i // SCENES_A_ROW * height))
+    return sheet
+
+
 def main(
     weights: Annotated[str, typer.Option(help="Which model counts.")] = "tiny",
     scenes: Annotated[int, typer.Option(help="How many.")] = 500,
     material: Annotated[Path | None, typer.Option(help="Folder of pictures.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
     side_px: Annotated[int, typer.Option(help="Of the scenes.")] = 384,
+    pictures: Annotated[Path | None, typer.Option(help="Draw scenes by rank.")] = None,
 ) -> None:
     """Print what the model gets right on scenes of a fixed seed."""
     counter = load_counter(weights, precision=precision)
-    catalogue = Catalogue(NOUNS, material)
+    catalogue = Catalogue.from_material(material) if material else Catalogue.drawn()
     config = SceneConfig(side_px=side_px)
     asked = []
     with console.progress("scenes", scenes, "scenes") as bar:
-        for number in range(scenes):
-            asked.append(ask(counter, render_scene(FIRST_SEED + number, catalogue, config, "test")))
+        for seed in range(FIRST_SEED, FIRST_SEED + scenes):
+            asked.append(ask(counter, render_scene(seed, catalogue, config, "test"), seed))
             bar.advance()
     console.show_table([counter.label, ""], figures(asked))
+    ranks = nouns_by_rank(asked, catalogue.nouns)
+    console.show_table(["rank", "noun", "median relative error"], ranks)
+    if pictures:
+        draw_by_rank(counter, asked, catalogue, config).save(pictures)
 
 
 if __name__ == "__main__":
