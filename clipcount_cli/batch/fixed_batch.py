@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,33 @@ from clipcount_cli.errors import DeviceError
 
 FeatureRow = tuple[PatchFeatures, int]  # a batch, and a row of it
 _T = TypeVar("_T")
+
+
+class HostCopy(NamedTuple):
+    """What the network made, in the host's memory once `arrived`; the GPU goes on meanwhile."""
+
+    densities: Tensor
+    arrived: torch.cuda.Event | None
+
+    @classmethod
+    def of(cls, densities: Tensor) -> HostCopy:
+        """Begin to copy; returns at once."""
+        if not densities.is_cuda:
+            return cls(densities.cpu(), None)
+        host = torch.empty(densities.shape, dtype=densities.dtype, pin_memory=True)
+        host.copy_(densities, non_blocking=True)
+        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived.record(torch.cuda.current_stream(densities.device))
+        return cls(host, arrived)
+
+    def numpy(self) -> NDArray[np.float32]:
+        """The densities; waits until they are there."""
+        if self.arrived is not None:
+            self.arrived.synchronize()
+        return self.densities.numpy()
+
+
+DensityRow = tuple[HostCopy, int]  # a batch, and a row of it
 
 
 class FixedBatch:
@@ -42,17 +69,17 @@ class FixedBatch:
 
         return _joined(self._in_batches(network, len(windows)))
 
-    def decode(self, features: PatchFeatures, text: Tensor) -> NDArray[np.float32]:
-        """Features and text of K rows -> network densities (K, 384, 384)."""
+    def decode(self, features: PatchFeatures, text: Tensor) -> HostCopy:
+        """Features and text of K rows -> network densities (K, 384, 384), on their way here."""
 
-        def network(index: Tensor) -> NDArray[np.float32]:
+        def network(index: Tensor) -> Tensor:
             if len(index) == len(text):
-                return self.counter.densities(features, text).numpy(force=True)
+                return self.counter.densities(features, text)
             index = index.to(text.device)
-            return self.counter.densities(features.select(index), text[index]).numpy(force=True)
+            return self.counter.densities(features.select(index), text[index])
 
         parts = self._in_batches(network, len(text))
-        return (parts[0] if len(parts) == 1 else np.concatenate(parts))[: len(text)]
+        return HostCopy.of((parts[0] if len(parts) == 1 else torch.cat(parts))[: len(text)])
 
     def _in_batches(self, network: Callable[[Tensor], _T], rows: int) -> list[_T]:
         """Call `network` for all rows, `size` at a time; what is missing repeats the last row."""

@@ -27,15 +27,13 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from clipcount_cli.batch.fixed_batch import FeatureRow, FixedBatch, gather
+from clipcount_cli.batch.fixed_batch import DensityRow, FeatureRow, FixedBatch, HostCopy, gather
 from clipcount_cli.batch.jobs import Job
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.model import PatchFeatures
 from clipcount_cli.counting.windows import (
-    Density,
     Origin,
     Pixels,
     cut_windows,
@@ -119,7 +117,7 @@ class _Image:
     pixels: Pixels | None = None  # resized; gone once encoded
     origins: list[Origin] = field(default_factory=list)
     features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
-    densities: dict[int, dict[int, Density]] = field(default_factory=dict)  # by prompt, window
+    densities: dict[int, dict[int, DensityRow]] = field(default_factory=dict)  # by prompt, window
     results: dict[int, tuple[float, Any]] = field(default_factory=dict)  # by number of the prompt
 
 
@@ -313,15 +311,15 @@ class _Flow:
                     for window in range(len(image.origins))
                 )
 
-    def _decode(self, pairs: list[_Pair]) -> NDArray[np.float32]:
+    def _decode(self, pairs: list[_Pair]) -> HostCopy:
         prompts = [image.job.prompts[prompt] for image, prompt, _ in pairs]
         rows = [image.features[window] for image, _, window in pairs]
         return self.network.decode(gather(rows), self.line.counter.encode_prompts(prompts))
 
-    def _decode_done(self, pairs: list[_Pair], densities: NDArray[np.float32]) -> None:
-        for (image, prompt, window), density in zip(pairs, densities, strict=True):
+    def _decode_done(self, pairs: list[_Pair], copy: HostCopy) -> None:
+        for row, (image, prompt, window) in enumerate(pairs):
             windows = image.densities.setdefault(prompt, {})
-            windows[window] = density
+            windows[window] = (copy, row)
             if len(windows) == len(image.origins):
                 del image.densities[prompt]
                 in_order = [windows[number] for number in range(len(windows))]
@@ -331,7 +329,8 @@ class _Flow:
                     partial(self._join_done, image),
                 )
 
-    def _join(self, image: _Image, prompt: int, windows: list[Density]) -> None:
+    def _join(self, image: _Image, prompt: int, rows: list[DensityRow]) -> None:
+        windows = [copy.numpy()[row] for copy, row in rows]
         density = join_densities(windows, *image.resized, self.line.counter.windows)
         result = CountResult.of(image.job.prompts[prompt], density)
         extra = None

@@ -24,6 +24,7 @@ from clipcount_cli.counting.windows import (
     resize_shorter_side,
     window_origins,
 )
+from clipcount_cli.errors import DeviceError
 
 WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
 
@@ -76,14 +77,29 @@ class Counter:
         origins = window_origins(height, width, self.windows)
         for start in range(0, len(origins), WINDOWS_AT_ONCE):
             batch = cut_windows(pixels, origins[start : start + WINDOWS_AT_ONCE], self.windows)
-            features = self.encode_windows(batch)
-            for embedding, densities in zip(text, maps, strict=True):
-                repeated = embedding.expand(len(batch), -1)
-                densities.extend(self.densities(features, repeated).numpy(force=True))
+            for found, densities in zip(self._ask(batch, text), maps, strict=True):
+                densities.extend(found)
         return [
             CountResult.of(prompt, join_densities(densities, height, width, self.windows))
             for prompt, densities in zip(asked, maps, strict=True)
         ]
+
+    def _ask(self, windows: Pixels, text: Tensor) -> list[NDArray[np.float32]]:
+        """Windows (B, 384, 384, 3) -> densities (B, 384, 384) for each text; by halves if need be.
+
+        Raises DeviceError where a GPU's memory does not hold a single window.
+        """
+        try:
+            features = self.encode_windows(windows)
+            repeated = (embedding.expand(len(windows), -1) for embedding in text)
+            return [self.densities(features, rows).numpy(force=True) for rows in repeated]
+        except torch.cuda.OutOfMemoryError as error:
+            if len(windows) == 1:
+                hint = "free it, or count with --device cpu"
+                raise DeviceError("the GPU's memory does not hold one window", hint) from error
+        torch.cuda.empty_cache()  # out here the failed call's tensors are free
+        halves = (self._ask(half, text) for half in np.array_split(windows, 2))
+        return [np.concatenate(both) for both in zip(*halves, strict=True)]
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:

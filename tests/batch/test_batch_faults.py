@@ -153,8 +153,8 @@ def test_a_window_counts_the_same_bit_for_bit_in_any_company(precision):
     together = network.encode(windows)
     alone = network.encode(windows[2:])
     mixed = gather([(together, 2), (together, 0), (alone, 0)])
-    in_company = network.decode(mixed, text.expand(3, -1))
-    by_itself = network.decode(gather([(alone, 0)]), text)
+    in_company = network.decode(mixed, text.expand(3, -1)).numpy()
+    by_itself = network.decode(gather([(alone, 0)]), text).numpy()
 
     assert np.array_equal(in_company[0], by_itself[0])
     assert np.array_equal(in_company[2], by_itself[0])
@@ -188,6 +188,19 @@ def test_no_memory_for_a_single_window_is_an_error(photos):
 
     with pytest.raises(DeviceError, match="does not hold one window"):
         list(Pipeline(counter, 8, 1).run([Job("1.png", str(photos / "1.png"), ("a",))], bool))
+
+
+def test_a_panorama_is_counted_in_parts_where_a_gpu_has_little_memory():
+    panorama = np.random.default_rng(0).integers(0, 256, (384, 1500, 3), dtype=np.uint8)
+    counter = small_counter()
+    cramped = Cramped(counter.model, "small", "0" * 64, "fp32")
+
+    whole, parts = (c.count(panorama, ["apples", "figs"]) for c in (counter, cramped))
+
+    assert [r.count for r in parts] == pytest.approx([r.count for r in whole], rel=1e-5)
+    cramped.most = 0
+    with pytest.raises(DeviceError, match="does not hold one window"):
+        cramped.count(panorama, "apples")
 
 
 @needs_fork
