@@ -168,6 +168,7 @@ class TrainConfig:
     freeze_norms: Annotated[bool, "keep the batch norms' statistics of the start"] = True
 
     sigma_px: Annotated[float, "spread of a dot; from 3.3 px a sigmoid can reach its peak"] = 4.0
+    target_side_px: Annotated[int, "side of the densities compared; half costs a quarter"] = 192
     count_doubles: Annotated[bool, "two dots in one pixel are two objects"] = True
     mask: Annotated[Mask, "what is left out of the density loss at random"] = "pixel"
     mask_share: Annotated[float, "share of pixels that the mask keeps"] = 0.8
@@ -223,6 +224,7 @@ PAPER = TrainConfig(
     clip_norm=0.0,
     average=0.0,
     sigma_px=1.0,
+    target_side_px=384,
     count_doubles=False,
     mask="none",
     density_loss="squared",

@@ -36,7 +36,7 @@ from clipcount_cli.config import (
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
-from clipcount_cli.data.targets import density_target
+from clipcount_cli.data.targets import window_targets
 from clipcount_cli.errors import InterruptedRunError
 from clipcount_cli.scenery.nouns import ANY
 from clipcount_cli.training.folder import RunFolder
@@ -173,11 +173,9 @@ def make_batch(questions: list[Question], config: ModelConfig) -> Batch:
 
 
 def target_of(points_px: np.ndarray) -> torch.Tensor:
-    """The density of a scene's dots at TARGET_SIDE_PX, as high as at the full side."""
-    share = TARGET_SIDE_PX / WindowConfig.side_px
-    points = torch.from_numpy(points_px) * (TARGET_SIDE_PX / SCENE_SIDE_PX)
-    target = density_target(points, TARGET_SIDE_PX, TRAINING.sigma_px * share, once=False)
-    return target * share**2
+    """The density (192, 192) of a scene's dots."""
+    points = torch.from_numpy(points_px) * (WindowConfig.side_px / SCENE_SIDE_PX)
+    return window_targets([points], TARGET_SIDE_PX, TRAINING.sigma_px, once=False)[0]
 
 
 def endless_batches(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from clipcount_cli.config import DENSITY_SCALE
+from clipcount_cli.config import DENSITY_SCALE, WindowConfig
 
 _TRUNCATE = 4.0  # sigmas; scipy's default, as the authors' maps have it
 
@@ -41,6 +41,18 @@ def density_targets(
 ) -> Tensor:
     """The target of each window's dots: (P, side, side)."""
     return torch.stack([density_target(p, side_px, sigma_px, once) for p in points_px])
+
+
+def window_targets(
+    points_px: Sequence[Tensor], side_px: int, sigma_px: float = 1.0, once: bool = True
+) -> Tensor:
+    """The target (P, side, side) of dots in windows of 384 px, seen at another side.
+
+    Densities stay as high as at 384 px, so that a mean over a window's pixels stays the same.
+    """
+    share = side_px / WindowConfig.side_px
+    smaller = [points * share for points in points_px]
+    return density_targets(smaller, side_px, sigma_px * share, once) * share**2
 
 
 @functools.lru_cache(maxsize=8)

@@ -17,7 +17,7 @@ from clipcount_cli import distributed
 from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.data.augment import render
-from clipcount_cli.data.targets import density_targets
+from clipcount_cli.data.targets import window_targets
 from clipcount_cli.data.views import (
     QUARTERS,
     WindowPlan,
@@ -159,7 +159,9 @@ class Sampler:
             image_of=torch.tensor([image for image, _ in asked], device=self.device),
             prompt_of=torch.tensor([row_of[prompt] for _, prompt in asked], device=self.device),
             tokens=torch.cat([self._tokenized(prompt) for prompt in distinct]),
-            target=density_targets(points, self.side_px, config.sigma_px, not config.count_doubles),
+            target=window_targets(
+                points, config.target_side_px, config.sigma_px, not config.count_doubles
+            ),
             kept=self._kept(windows) if config.mask == "pixel" else None,
             names=tuple(" + ".join({p.name: None for p in w.photos}) for w in windows),
         )
@@ -170,7 +172,8 @@ class Sampler:
         return self._tokens[prompt]
 
     def _kept(self, windows: Sequence[Window]) -> Tensor:
-        kept = torch.empty(len(windows), self.side_px, self.side_px, device=self.device)
+        side_px = self.config.target_side_px
+        kept = torch.empty(len(windows), side_px, side_px, device=self.device)
         for mask, window in zip(kept, windows, strict=True):
             mask.uniform_(generator=torch.Generator(self.device).manual_seed(window.mask_seed))
         return kept < self.config.mask_share

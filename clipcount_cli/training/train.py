@@ -198,7 +198,8 @@ def _check_numbers(config: TrainConfig) -> None:
     shares = config.class_mosaic_share + config.mosaic_share + config.changed_share
     if not 0 <= shares <= 1:
         raise UsageError(f"the shares of mosaics and changed windows add up to {shares:g}, not 1")
-    for name in ("epochs", "validate_every", "step_epochs", "tau", "sigma_px", "learning_rate"):
+    positive = ("epochs", "validate_every", "step_epochs", "tau", "sigma_px", "learning_rate")
+    for name in (*positive, "target_side_px"):
         if getattr(config, name) <= 0:
             option = name.replace("_", "-")
             raise UsageError(f"--{option} must be above 0, not {getattr(config, name)}")

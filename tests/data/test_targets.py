@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from clipcount_cli.config import DENSITY_SCALE
-from clipcount_cli.data.targets import density_target, density_targets
+from clipcount_cli.data.targets import density_target, density_targets, window_targets
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_input.npz"
 PIXELS = st.lists(st.tuples(st.integers(0, 47), st.integers(0, 47)), max_size=20)
@@ -69,3 +70,15 @@ def test_a_lone_dot_of_the_default_recipe_is_within_a_sigmoids_reach():
 
     assert density_target(dot, 384, sigma_px=4.0).max() < 1
     assert density_target(dot, 384, sigma_px=1.0).max() > 9  # of the paper's recipe is not
+
+
+def test_a_target_at_half_the_side_is_as_high_and_lies_where_the_whole_one_does():
+    dots = torch.tensor([[100.0, 60.0], [300.0, 310.0], [310.0, 300.0]])
+
+    whole = window_targets([dots], 384, sigma_px=6.0)[0]
+    half = window_targets([dots], 192, sigma_px=6.0)[0]
+
+    assert torch.equal(whole, density_target(dots, 384, sigma_px=6.0))
+    assert float(half.sum()) * 4 == pytest.approx(float(whole.sum()), rel=1e-4)
+    assert float(half.max()) == pytest.approx(float(whole.max()), rel=0.02)
+    assert half.argmax() // 192 == pytest.approx(whole.argmax() // 384 / 2, abs=1)
