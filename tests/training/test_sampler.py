@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_training import SMALL
 
-from clipcount_cli.config import DENSITY_SCALE, TrainConfig
+from clipcount_cli.config import DENSITY_SCALE, TrainConfig, WindowConfig
 from clipcount_cli.training.photos import Photo
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.trainer import Batch
@@ -34,7 +34,8 @@ def sampler_of(photos: list[Photo], **changes: object) -> Sampler:
 
 
 def counts_of(batch: Batch) -> list[int]:
-    return [round(float(c)) for c in batch.target.sum(dim=(1, 2)) / DENSITY_SCALE]
+    window_px = WindowConfig.side_px**2
+    return [round(float(m) * window_px / DENSITY_SCALE) for m in batch.target.mean(dim=(1, 2))]
 
 
 def test_each_epoch_sees_every_photograph_and_fills_its_last_step():
