@@ -51,6 +51,8 @@ TARGET_SIDE_PX = 192  # a density of half the full side costs a quarter, and has
 PROMPTS_A_SCENE = 3
 ASK_ABSENT = 0.7  # the chance that one of them names what is absent
 OTHER_NAMES = 0.4  # how often kinds, synonyms, singulars and "objects" are asked, beside names
+# Rare but costly: crowds, of which too few were counted, and small things on wide grounds
+SCENES = SceneConfig(side_px=SCENE_SIDE_PX, crowded=0.5, far=0.15, empty=0.08)
 TEST_SCENES = 120  # looked at after each epoch
 STEPS_A_EPOCH = 200
 
@@ -151,7 +153,7 @@ def catalogue_of(material: Path | None) -> Catalogue:
 
 def _render(seed: int) -> Question:
     assert _catalogue is not None
-    scene = render_scene(seed, _catalogue, SceneConfig(side_px=SCENE_SIDE_PX))
+    scene = render_scene(seed, _catalogue, SCENES)
     return ask(scene, _catalogue.nouns, np.random.default_rng([seed, 1]))
 
 

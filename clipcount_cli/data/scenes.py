@@ -21,6 +21,7 @@ from clipcount_cli.scenery.layout import (
     in_perspective,
     lay_out,
     park,
+    smallest_size,
 )
 from clipcount_cli.scenery.nouns import ANY, EDIBLE, STRANGERS, Noun
 from clipcount_cli.scenery.painting import Canvas, Light, Stamp, make_stamp, photograph
@@ -33,6 +34,8 @@ class SceneConfig:
     """How scenes are drawn; probabilities are shares of scenes."""
 
     side_px: int = 224  # everything scales with it
+    crowded: float = 0.0  # show the larger of two drawn counts
+    far: float = 0.0  # are seen from further away: everything is smaller
     empty: float = 0.04  # nothing but ground: every prompt is absent
     second_class: float = 0.55
     third_class: float = 0.3  # of the scenes with a second
@@ -104,7 +107,8 @@ def render_scene(
     suited = catalogue.nouns[groups[0].noun].ground if groups else "any"
     if rng.random() < 0.2 and suited != "microscope":
         suited = "any"
-    ground = pick_ground(suited, config.side_px, rng, part, catalogue.photographs(part))
+    photographs = catalogue.photographs(part)
+    ground = pick_ground(suited, config.side_px, rng, part, photographs, bare=not groups)
     shadows = suited not in ("microscope", "sky") and bool(rng.random() < 0.9)
     light = Light.drawn(rng, shadows)
     setting = Setting(catalogue, config, light, part)
@@ -121,7 +125,10 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
         return []
     names = sorted(catalogue.nouns)
     weights = np.array([catalogue.nouns[name].weight for name in names])
-    total = min(draw_count(rng), config.most_objects)
+    total = draw_count(rng)
+    if _chance(config.crowded, rng):
+        total = max(total, draw_count(rng))
+    total = min(total, config.most_objects)
     if rng.random() < 0.08:
         total = int(rng.integers(1, 8))
     many = [noun for _, noun in sorted(catalogue.nouns.items()) if len(noun.colours) > 2]
@@ -144,6 +151,11 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
         groups.append(Group(noun, str(rng.choice(free)) if free else "", count))
     most = config.most_objects / max(sum(group.count for group in groups), config.most_objects)
     return [replace(group, count=max(1, int(group.count * most))) for group in groups]
+
+
+def _chance(share: float, rng: np.random.Generator) -> bool:
+    """True in `share` of the calls; what is never wanted draws nothing, and changes no scene."""
+    return share > 0 and bool(rng.random() < share)
 
 
 def _assortment(rows: list[Noun], total: int, rng: np.random.Generator) -> list[Group]:
@@ -175,6 +187,8 @@ def _arrange(
     side_px, first = setting.config.side_px, setting.catalogue.nouns[groups[0].noun]
     total = sum(group.count for group in groups)
     size_px = draw_size(total, side_px, rng)
+    if _chance(setting.config.far, rng):
+        size_px = max(size_px * rng.uniform(0.35, 0.8), smallest_size(side_px))
     if first.plural == "cars" and rng.random() < setting.config.parked:
         slant = float(np.pi / 2 + rng.normal(0, 0.15))
         return Arrangement(park(total, size_px, side_px, rng), ground, slant)

@@ -19,6 +19,7 @@ from clipcount_cli.scenery.brush import Floats, Pixels, blend, smooth_noise
 GROUND_SIDE_PX = 320
 GROUNDS_A_KIND = 20
 PHOTOGRAPHED = 0.2  # share of grounds, where there are photographs
+BARE_PHOTOGRAPHED = 0.75  # the same, where nothing lies on them
 
 
 def _tone(rng: np.random.Generator, vivid: float = 0.25) -> Floats:
@@ -279,22 +280,30 @@ def read_ground(path: Path) -> Pixels:
 
 
 def pick_ground(
-    suited: str, side_px: int, rng: np.random.Generator, part: str, photographs: Sequence[Pixels]
+    suited: str,
+    side_px: int,
+    rng: np.random.Generator,
+    part: str,
+    photographs: Sequence[Pixels],
+    bare: bool = False,
 ) -> Floats:
     """Choose a ground for things of `Noun.ground`; a random crop, (side, side, 3) in 0..255.
 
     photographs: also chosen from, except for the microscope; mostly thrown out of focus.
+    bare: nothing will lie on it, so it is mostly a photograph, and a sharp one.
     """
     kind = str(rng.choice(SUITED[suited].split()))
     pixels = ground(kind, int(rng.integers(GROUNDS_A_KIND)), part)
-    photographed = suited != "microscope" and bool(rng.random() < PHOTOGRAPHED)
+    photographed = suited != "microscope" and bool(
+        rng.random() < (BARE_PHOTOGRAPHED if bare else PHOTOGRAPHED)
+    )
     if photographed and photographs:
         pixels = photographs[int(rng.integers(len(photographs)))]
     crop_px = int(GROUND_SIDE_PX * rng.uniform(0.45, 1.0))
     left, top = rng.integers(0, GROUND_SIDE_PX - crop_px + 1, 2)
     box = (int(left), int(top), int(left) + crop_px, int(top) + crop_px)
     crop = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
-    if photographed and photographs and rng.random() < 0.75:
+    if photographed and photographs and rng.random() < (0.2 if bare else 0.75):
         crop = crop.filter(ImageFilter.BoxBlur(rng.uniform(1, 8) * side_px / 224))
     if rng.random() < 0.5:
         crop = crop.transpose(Image.Transpose.TRANSPOSE)

@@ -49,7 +49,12 @@ def draw_size(count: int, side_px: int, rng: np.random.Generator) -> float:
     )
     z = float(np.clip(rng.standard_normal(), -2, 2)) / 1.28
     spread = high / middle if z > 0 else middle / low
-    return float(max(middle * spread**z, SMALLEST_PX) * side_px / SIZE_SIDE_PX)
+    return max(float(middle * spread**z * side_px / SIZE_SIDE_PX), smallest_size(side_px))
+
+
+def smallest_size(side_px: int) -> float:
+    """The size in pixels below which a thing cannot be named."""
+    return SMALLEST_PX * side_px / SIZE_SIDE_PX
 
 
 def _lattice(count: int, spacing: float, rng: np.random.Generator, loose: float) -> Floats:
