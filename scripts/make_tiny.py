@@ -1,7 +1,7 @@
 """Rebuild the embedded model: render scenes without end, train a small network on them, pack it.
 
     python scripts/make_tiny.py --run RUN [--material DIR]     # resumes RUN where it exists
-    python scripts/make_tiny.py --run RUN --pack               # RUN -> clipcount_cli/assets/
+    python scripts/make_tiny.py --run RUN [--material DIR] --pack   # RUN -> clipcount_cli/assets/
 
 Nothing is downloaded: the scenes are drawn by clipcount_cli/data, with the cut-outs of --material
 (scripts/material.py says what to install) where it is given.
@@ -38,7 +38,7 @@ from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 from clipcount_cli.data.targets import window_targets
 from clipcount_cli.errors import InterruptedRunError
-from clipcount_cli.scenery.nouns import ANY
+from clipcount_cli.scenery.nouns import ANY, countable_phrases
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import fit
 from clipcount_cli.training.start import with_words
@@ -260,7 +260,7 @@ def main(
     run.mkdir(parents=True, exist_ok=True)
     folder = RunFolder(run)
     if pack:
-        pack_into_package(folder)
+        pack_into_package(folder, catalogue_of(material))
         return
     model = begin(vocabulary(catalogue_of(material)), init, seed)
     config = model.config
@@ -289,9 +289,11 @@ def main(
         console.notice(f"{error}; the same command goes on")
 
 
-def pack_into_package(folder: RunFolder) -> None:
+def pack_into_package(folder: RunFolder, catalogue: Catalogue) -> None:
     """Store the averaged weights in half precision, with what they are and how they were made."""
     state, metadata = checkpoint.load_state(folder.last)
+    words = {word for phrase in countable_phrases(catalogue.nouns) for word in phrase.split()}
+    config = dataclasses.replace(metadata.config, taught=tuple(sorted(words)))
     state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
     origin = {
         "name": "tiny",
@@ -299,7 +301,7 @@ def pack_into_package(folder: RunFolder) -> None:
         "made_by": f"scripts/make_tiny.py of clipcount-cli {__version__}",
         "training": json.loads(folder.config.read_text()),
     }
-    checkpoint.save(state, metadata.config, ASSET, origin)
+    checkpoint.save(state, config, ASSET, origin)
     console.show_line(ASSET)
 
 

@@ -187,6 +187,13 @@ def test_a_word_that_weights_were_never_taught_is_told(photo, tmp_path):
     assert 'never taught "zebras"' in count(photo, "red zebras", weights=weights).stderr
 
 
+def test_a_word_that_weights_only_know_as_absent_is_told(photo, tmp_path):
+    weights = save_small(tmp_path / "apples.safetensors", readout="eot", taught=("red", "apples"))
+
+    assert 'never taught "apple"' in count(photo, "red apple", weights=weights).stderr
+    assert "never taught" not in count(photo, "Red apples", weights=weights).stderr
+
+
 def test_quiet_leaves_stdout_alone_and_silences_the_rest(photo, weights):
     quiet = count(photo, "dots", "-q", weights=weights)
 

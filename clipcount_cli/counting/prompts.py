@@ -51,14 +51,19 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
         if not read:
             return f'the prompt has no effect: "{prompt}" is one token, and its last is never read'
         return f'"{prompt}" is read as "{read}"'
-    return _unknown_words(prompt, config.clip.vocabulary)
+    return _untaught_words(prompt, config)
 
 
-def _unknown_words(prompt: str, vocabulary: tuple[int, ...]) -> str | None:
-    known = set(vocabulary)
-    words = prompt.split() if known else []
-    unknown = [word for word in words if not known.issuperset(bpe_ids(word))]
-    if not unknown:
+def _untaught_words(prompt: str, config: ModelConfig) -> str | None:
+    known = set(config.clip.vocabulary)
+
+    def taught(word: str) -> bool:
+        if config.taught:
+            return word.lower() in config.taught
+        return not known or known.issuperset(bpe_ids(word))
+
+    untaught = [word for word in prompt.split() if not taught(word)]
+    if not untaught:
         return None
-    names = ", ".join(f'"{word}"' for word in unknown)
+    names = ", ".join(f'"{word}"' for word in untaught)
     return f"these weights were never taught {names}: the count may be near zero, or wrong"

@@ -136,4 +136,4 @@ def trim(rgba: Pixels) -> Pixels:
 
 def vocabulary(catalogue: Catalogue) -> list[str]:
     """List every word and phrase that prompts of this catalogue's scenes are made of, sorted."""
-    return vocabulary_of(dict(catalogue.nouns))
+    return vocabulary_of(catalogue.nouns)

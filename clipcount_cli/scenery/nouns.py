@@ -5,6 +5,7 @@ Imported by drawings.py (what can be drawn), catalogue.py (cut-outs) and scenes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 ANY = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown")
@@ -283,9 +284,14 @@ _STRANGE_WORDS = """chairs tables books bottles glasses horses elephants
 STRANGERS = tuple(_STRANGE_WORDS.split())
 
 
-def vocabulary_of(nouns: dict[str, Noun]) -> list[str]:
-    """List every prompt-forming word and phrase of `nouns`, sorted, for a narrow token table."""
-    phrases: set[str] = {"objects", "object", "things", "food", *ANY, *STRANGERS}
+def countable_phrases(nouns: Mapping[str, Noun]) -> set[str]:
+    """What scenes of `nouns` name as being there."""
+    phrases: set[str] = {"objects", "object", "things", "food", *ANY}
     for noun in nouns.values():
         phrases.update((noun.plural, noun.singular, *noun.kinds, *noun.synonyms))
-    return sorted(phrases)
+    return phrases
+
+
+def vocabulary_of(nouns: Mapping[str, Noun]) -> list[str]:
+    """List every prompt-forming word and phrase of `nouns`, sorted, for a narrow token table."""
+    return sorted(countable_phrases(nouns) | set(STRANGERS))

@@ -142,7 +142,10 @@ def with_words(
 
     Until now they shared row 0, and the new rows begin as copies of it.
     """
-    known = config.clip.vocabulary
+    known, prompts = config.clip.vocabulary, list(prompts)
+    if config.taught:
+        words = {word.lower() for prompt in prompts for word in prompt.split()}
+        config = dataclasses.replace(config, taught=tuple(sorted({*config.taught, *words})))
     ids = {i for prompt in prompts for i in bpe_ids(config.template.format(prompt))}
     new = tuple(sorted(ids - set(known)))
     if not known or not new:

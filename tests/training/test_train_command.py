@@ -128,6 +128,15 @@ def test_the_paper_trains_what_is_alive_of_16_million_parameters_beside_clip():
     assert trained + queries_and_keys + unused_convolution == pytest.approx(16.4e6, rel=0.01)
 
 
+def test_words_of_the_photographs_are_taught(data, tmp_path):
+    start = save_small(tmp_path / "start.safetensors", taught=("apples",))
+
+    run_train("--data", data, "--init", start, "--out", tmp_path / "run", *SHORT)
+
+    config = checkpoint.load_state(tmp_path / "run/best.safetensors")[1].config
+    assert config.taught == ("apples", "blue", "dots", "red")
+
+
 def test_words_a_small_vocabulary_lacks_get_rows_of_their_own(data, weights, tmp_path):
     run = tmp_path / "run"
     run_train("--data", data, "--init", weights, "--out", run, *SHORT, "--tuning", "full")
