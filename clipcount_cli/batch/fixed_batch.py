@@ -39,14 +39,18 @@ class HostCopy(NamedTuple):
             return cls(densities.cpu(), None)
         host = torch.empty(densities.shape, dtype=densities.dtype, pin_memory=True)
         host.copy_(densities, non_blocking=True)
-        arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
         arrived.record(torch.cuda.current_stream(densities.device))
         return cls(host, arrived)
 
-    def numpy(self) -> NDArray[np.float32]:
-        """The densities; waits until they are there."""
+    def wait(self) -> None:
+        """Return once the copy is whole."""
         if self.arrived is not None:
             self.arrived.synchronize()
+
+    def numpy(self) -> NDArray[np.float32]:
+        """The densities; waits until they are there."""
+        self.wait()
         return self.densities.numpy()
 
 
@@ -59,34 +63,40 @@ class FixedBatch:
     def __init__(self, counter: Counter, size: int) -> None:
         self.counter = counter
         self.size = size
+        self._last: HostCopy | None = None
 
     def encode(self, windows: Pixels) -> PatchFeatures:
         """Windows (K, 384, 384, 3) -> features of at least K rows."""
 
-        def network(index: Tensor) -> PatchFeatures:
+        def network(index: list[int]) -> PatchFeatures:
             whole = len(index) == len(windows)
-            return self.counter.encode_windows(windows if whole else windows[index.numpy()])
+            return self.counter.encode_windows(windows if whole else windows[index])
 
         return _joined(self._in_batches(network, len(windows)))
 
-    def decode(self, features: PatchFeatures, text: Tensor) -> HostCopy:
-        """Features and text of K rows -> network densities (K, 384, 384), on their way here."""
+    def decode(self, rows: Sequence[FeatureRow], prompts: Sequence[str]) -> HostCopy:
+        """K windows, each with its prompt -> network densities (K, 384, 384), on their way here.
 
-        def network(index: Tensor) -> Tensor:
-            if len(index) == len(text):
-                return self.counter.densities(features, text)
-            index = index.to(text.device)
-            return self.counter.densities(features.select(index), text[index])
+        Waits for the last call's densities, so that a GPU is never more than one call ahead.
+        """
+        text = self.counter.encode_prompts(prompts)
 
-        parts = self._in_batches(network, len(text))
-        return HostCopy.of((parts[0] if len(parts) == 1 else torch.cat(parts))[: len(text)])
+        def network(index: list[int]) -> Tensor:
+            return self.counter.densities(gather([rows[i] for i in index]), text[index])
 
-    def _in_batches(self, network: Callable[[Tensor], _T], rows: int) -> list[_T]:
+        parts = self._in_batches(network, len(rows))
+        copy = HostCopy.of((parts[0] if len(parts) == 1 else torch.cat(parts))[: len(rows)])
+        last, self._last = self._last, copy
+        if last is not None:
+            last.wait()
+        return copy
+
+    def _in_batches(self, network: Callable[[list[int]], _T], rows: int) -> list[_T]:
         """Call `network` for all rows, `size` at a time; what is missing repeats the last row."""
         parts: list[_T] = []
         start = 0
         while start < rows:
-            index = torch.arange(start, start + self.size).clamp(max=rows - 1)
+            index = [min(i, rows - 1) for i in range(start, start + self.size)]
             try:
                 parts.append(network(index))
                 start += self.size
@@ -96,7 +106,10 @@ class FixedBatch:
                     raise DeviceError("the GPU's memory does not hold one window") from error
             self.size //= 2  # out here the failed call's tensors are free
             torch.cuda.empty_cache()
-            console.warn(f"the GPU's memory is full: going on with {self.size} windows at a time")
+            console.warn(
+                f"the GPU's memory is full: going on with {self.size} windows at a time, which may "
+                f"change a count's last digits; with --batch-windows {self.size} all are alike"
+            )
         return parts
 
 

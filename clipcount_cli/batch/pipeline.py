@@ -28,7 +28,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 import numpy as np
 import torch
 
-from clipcount_cli.batch.fixed_batch import DensityRow, FeatureRow, FixedBatch, HostCopy, gather
+from clipcount_cli.batch.fixed_batch import DensityRow, FeatureRow, FixedBatch, HostCopy
 from clipcount_cli.batch.jobs import Job
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.counting.images import read_image
@@ -49,6 +49,7 @@ Stop = Callable[[], bool]
 PATIENCE_S = 2.0  # how long a batch that is not full waits for more images
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
+JOINS_AHEAD = 2  # batches of densities that may wait to be joined
 FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image, so that it stalls nobody
 
 
@@ -156,7 +157,8 @@ class _Flow:
         self.windows: deque[_Window] = deque()
         self.pairs: deque[_Pair] = deque()
         self.finished: dict[int, Outcome] = {}
-        self.begun = self.yielded = self.reading = self.calling = self.largest_bytes = 0
+        self.begun = self.yielded = self.largest_bytes = 0
+        self.reading = self.calling = self.joining = 0  # tasks of each kind under way
         self.last_call = time.monotonic()
         self.exhausted = False
 
@@ -270,7 +272,9 @@ class _Flow:
         while self.calling < self.network_calls:
             size = self.network.size
             waiting = self.reading and time.monotonic() - self.last_call < PATIENCE_S
-            at_end = not self.calling and not waiting
+            at_end = not self.calling and not self.joining and not waiting
+            if self.joining > JOINS_AHEAD * size:
+                return
             if len(self.pairs) >= size or (at_end and self.pairs and not self.windows):
                 pairs = _take(self.pairs, size)
                 self._call(partial(self._decode, pairs), partial(self._decode_done, pairs))
@@ -313,8 +317,7 @@ class _Flow:
 
     def _decode(self, pairs: list[_Pair]) -> HostCopy:
         prompts = [image.job.prompts[prompt] for image, prompt, _ in pairs]
-        rows = [image.features[window] for image, _, window in pairs]
-        return self.network.decode(gather(rows), self.line.counter.encode_prompts(prompts))
+        return self.network.decode([image.features[w] for image, _, w in pairs], prompts)
 
     def _decode_done(self, pairs: list[_Pair], copy: HostCopy) -> None:
         for row, (image, prompt, window) in enumerate(pairs):
@@ -323,6 +326,7 @@ class _Flow:
             if len(windows) == len(image.origins):
                 del image.densities[prompt]
                 in_order = [windows[number] for number in range(len(windows))]
+                self.joining += 1
                 self._submit(
                     self.pool,
                     partial(self._join, image, prompt, in_order),
@@ -339,6 +343,7 @@ class _Flow:
         image.results[prompt] = (result.count, extra)
 
     def _join_done(self, image: _Image, done: Future[None]) -> None:
+        self.joining -= 1
         done.result()  # a heatmap that cannot be written ends the run
         if len(image.results) < len(image.job.prompts) or image.order not in self.held:
             return

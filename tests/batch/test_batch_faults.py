@@ -17,7 +17,7 @@ import torch
 from photo_folders import batch, draw, draw_folder, fork_batch, save_weights, small_counter
 from PIL import Image
 
-from clipcount_cli.batch.fixed_batch import FixedBatch, gather
+from clipcount_cli.batch.fixed_batch import FixedBatch
 from clipcount_cli.batch.jobs import Job
 from clipcount_cli.batch.pipeline import Pipeline, _Flow
 from clipcount_cli.batch.results import ResultsFile, Targets
@@ -148,13 +148,11 @@ def test_a_window_counts_the_same_bit_for_bit_in_any_company(precision):
     counter = Counter(model, "small", "0" * 64, precision)
     network = FixedBatch(counter, 4)
     windows = np.random.default_rng(0).integers(0, 256, (3, 384, 384, 3), dtype=np.uint8)
-    text = counter.encode_prompts(["apples"])
-
     together = network.encode(windows)
     alone = network.encode(windows[2:])
-    mixed = gather([(together, 2), (together, 0), (alone, 0)])
-    in_company = network.decode(mixed, text.expand(3, -1)).numpy()
-    by_itself = network.decode(gather([(alone, 0)]), text).numpy()
+    mixed = [(together, 2), (together, 0), (alone, 0)]
+    in_company = network.decode(mixed, ["apples"] * 3).numpy()
+    by_itself = network.decode([(alone, 0)], ["apples"]).numpy()
 
     assert np.array_equal(in_company[0], by_itself[0])
     assert np.array_equal(in_company[2], by_itself[0])
