@@ -245,7 +245,7 @@ def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
         Job(image.name, image.path, listed[image.name], image.fault)
         for image in (wanted if folder is None else _in_natural_order(wanted))
     ]
-    return Plan(jobs, notices, {"prompts": f"{path.name}, sha256 {digest}"})
+    return Plan(jobs, notices, {"prompts": f"{as_text(path.name)}, sha256 {digest}"})
 
 
 def _place_absent(

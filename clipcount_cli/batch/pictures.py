@@ -20,6 +20,7 @@ from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import write_image
 from clipcount_cli.counting.windows import Density, Pixels
+from clipcount_cli.files import cannot_write
 
 THUMBNAIL_PX = (240, 180)
 OVERLAY_PX = (80, 60)  # the browser smooths it; a density has no finer detail at this size
@@ -47,9 +48,16 @@ class Pictures:
             from clipcount_cli.counting import heatmap
 
             path = heatmap_path(self.heatmaps, job.image, result.prompt)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(path.parent)
             write_image(path, heatmap.panels(pixels, [result]))
         return thumbnail(pixels, result.density) if self.thumbnails else None
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
 
 
 def heatmap_path(folder: Path, image: str, prompt: str) -> Path:

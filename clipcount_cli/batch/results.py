@@ -129,22 +129,25 @@ def decode_rows(data: bytes, name: str, excel: bool = False) -> list[Row]:
         first = data.split(b"\n", 1)[0].decode("utf-8", "replace")[:200]
         wanted = header.decode().strip()
         raise DataError(f'{name} has other columns: it begins "{first}", not "{wanted}"')
-    records = list(_whole_records(data[len(header) :]))
+    records = list(_whole_records(data[len(header) :], name))
     return [
         _decode_row(cells, f"{name}, row {number}", excel)
         for number, cells in enumerate(records, start=1)
     ]
 
 
-def _whole_records(body: bytes) -> Iterator[list[str]]:
+def _whole_records(body: bytes, name: str) -> Iterator[list[str]]:
     """Split at the line feeds that lie outside quotes; what follows the last is torn."""
-    record = b""
-    for line in body.split(b"\n")[:-1]:
+    record, begins = b"", 2
+    for number, line in enumerate(body.split(b"\n")[:-1], start=begins):
         record += line + b"\n"
         if record.count(b'"') % 2 == 0:
             text = io.StringIO(record.decode("utf-8", "replace"), newline="")
-            yield next(csv.reader(text, strict=True))
-            record = b""
+            try:
+                yield next(csv.reader(text, strict=True))
+            except csv.Error as error:
+                raise DataError(f"{name}, line {begins}: {error}") from error
+            record, begins = b"", number + 1
 
 
 def _decode_row(cells: Sequence[str], where: str, excel: bool) -> Row:

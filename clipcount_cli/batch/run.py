@@ -190,6 +190,8 @@ def _check(request: BatchRequest) -> None:
         if not request.overwrite:
             raise UsageError(f"{targets.csv} exists already", hint=hint)
     refuse_existing(*outputs, overwrite=request.overwrite or request.resume)
+    if request.heatmaps is not None and request.heatmaps.exists() and not request.heatmaps.is_dir():
+        raise UsageError(f"{request.heatmaps} is not a folder", hint="--heatmaps takes a folder")
 
 
 def _plan(request: BatchRequest) -> Plan:

@@ -142,6 +142,17 @@ def test_a_broken_prompts_file_is_told(run, photos, tmp_path, text, told):
     assert told in result.stderr
 
 
+@needs_posix_names
+def test_a_prompts_file_may_have_a_name_that_is_no_text(run, photos, tmp_path):
+    listed = tmp_path / os.fsdecode(b"p\xff.csv")
+    listed.write_text("image,prompt\n1.png,figs\n")
+
+    first = run(photos, "--prompts", listed)
+    again = run(photos, "--prompts", listed, "--resume")
+
+    assert (first.exit_code, again.exit_code) == (0, 0), first.output
+
+
 def test_several_paths_keep_their_names(run, photos, rows):
     first, second = photos / "5.png", photos / "1.png"
 
@@ -294,6 +305,19 @@ def test_a_finished_run_can_be_resumed(run, photos, tmp_path):
     assert (tmp_path / "out.csv").read_bytes() == before
 
 
+def test_a_csv_with_a_stray_quote_is_refused_where_it_stands(run, photos, tmp_path):
+    out = tmp_path / "out.csv"
+    run(photos)
+    edited = out.read_bytes().replace(b"\n3.png,", b'\n"3".png,')
+    out.write_bytes(edited)
+
+    result = run(photos, "--resume")
+
+    assert result.exit_code == 2
+    assert "out.csv, line 4: " in result.stderr
+    assert out.read_bytes() == edited
+
+
 def test_fail_fast_stops_at_the_first_failure(run, photos, rows):
     (photos / "2.png").write_bytes(b"")
 
@@ -339,6 +363,18 @@ def test_existing_heatmaps_are_not_overwritten_unasked(run, photos, tmp_path):
 
     assert result.exit_code == 2
     assert "4.png.apples.png exists" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [("notes.txt", 2), ("notes.txt/maps", 1)])
+def test_heatmaps_that_have_no_folder_to_go_to_are_told(run, photos, tmp_path, name, code):
+    (tmp_path / "notes.txt").write_text("precious")
+
+    result = run(photos, "--heatmaps", tmp_path / name)
+
+    assert result.exit_code == code
+    assert f"{tmp_path / name}" in result.stderr
+    assert "hint: " in result.stderr
+    assert (tmp_path / "notes.txt").read_text() == "precious"
 
 
 def test_heatmaps_among_the_photographs_are_not_counted(run, photos, rows):
