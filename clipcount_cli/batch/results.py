@@ -359,7 +359,7 @@ class ResultsFile:
         if not rows:
             return []
         saved = read_settings(self.targets)
-        if found := differences(saved, settings, but={"images"}):  # there may be more by now
+        if found := differences(saved, settings, but={"rows"}):  # there may be more by now
             told = "; ".join(found)
             raise UsageError(
                 f"{self.targets.csv} was made with other settings: {told}", hint=_FRESH_HINT

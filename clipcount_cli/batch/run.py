@@ -200,10 +200,10 @@ def _plan(request: BatchRequest) -> Plan:
         sources += read_list(request.from_file)
     left_out = [request.heatmaps] if request.heatmaps is not None else []
     plan = make_plan(sources, request.prompts, request.prompts_file, left_out)
-    if request.shard is not None:
-        plan = plan.shard(*parse_shard(request.shard))
     if not plan.jobs:
         raise nothing_to_count(sources)
+    if request.shard is not None:  # a part may be empty: the others can be joined with it
+        plan = plan.shard(*parse_shard(request.shard))
     if request.heatmaps is not None and not (request.overwrite or request.resume):
         _refuse_existing_heatmaps(request.heatmaps, plan)
     return plan
@@ -268,7 +268,7 @@ def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings
         "tiles": request.tiles,
         "batch_windows": pipeline.batch_windows,
         "shard": request.shard,
-        "images": len(plan.jobs),
+        "rows": len(plan.positions()),
     }
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from clipcount_cli.batch.results import ResultsFile, Row, Targets, differences, read_settings
 from clipcount_cli.errors import DataError, UsageError
 
-_OF_ONE_PART = {"shard", "images"}  # settings in which parts differ
+_OF_ONE_PART = {"shard", "rows"}  # settings in which parts differ
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -41,7 +41,7 @@ def merge(parts: Sequence[str], targets: Targets) -> list[Row]:
     in_order = [groups[place] for place in sorted(range(len(parts)), key=numbers.__getitem__)]
     dealt = itertools.zip_longest(*in_order, fillvalue=())
     rows = [row for turn in dealt for image in turn for row in image]
-    whole = {**settings[0], "shard": None, "images": sum(map(len, groups))}
+    whole = {**settings[0], "shard": None, "rows": len(rows)}
     with ResultsFile(targets, {row.key: place for place, row in enumerate(rows)}) as results:
         results.begin(whole)
         results.append(rows)
@@ -68,11 +68,10 @@ def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[i
 def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[Row, ...]]:
     """A part's rows, image by image."""
     rows = source.read()
-    images = [tuple(group) for _, group in itertools.groupby(rows, key=attrgetter("image"))]
-    planned = settings.get("images")
-    if len(images) != planned:
+    planned = settings.get("rows")
+    if len(rows) != planned:
         raise DataError(
-            f"{source.csv} is not finished: it has {len(images)} of {planned} images",
+            f"{source.csv} is not finished: it has {len(rows)} of {planned} rows",
             hint="run that part again with --resume",
         )
-    return images
+    return [tuple(group) for _, group in itertools.groupby(rows, key=attrgetter("image"))]

@@ -424,7 +424,38 @@ def test_shards_that_make_no_whole_are_refused(weights, photos, tmp_path):
 
     assert (alone.exit_code, torn.exit_code) == (2, 1)
     assert "make no whole: 1/2" in alone.stderr
-    assert "part.csv is not finished: it has 2 of 3 images" in torn.stderr
+    assert "part.csv is not finished: it has 2 of 3 rows" in torn.stderr
+
+
+def test_a_part_torn_inside_an_image_is_not_finished(weights, photos, tmp_path):
+    parts = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    for number, part in enumerate(parts, start=1):
+        words = ("--prompt", "apples", "--prompt", "figs", "--shard", f"{number}/2")
+        batch(weights, photos, *words, "--csv", part)
+    parts[0].write_bytes(parts[0].read_bytes().rsplit(b"\n", 2)[0] + b"\n")
+
+    result = batch(weights, "--merge", *parts, "--csv", tmp_path / "joined.csv")
+
+    assert result.exit_code == 1
+    assert "1.csv is not finished: it has 5 of 6 rows" in result.stderr
+    assert not (tmp_path / "joined.csv").exists()
+
+
+def test_more_shards_than_images_leave_empty_parts_that_join(weights, tmp_path):
+    photos = draw_folder(tmp_path / "photos", 2)
+    parts = [tmp_path / f"part{n}.csv" for n in (1, 2, 3)]
+    batch(weights, photos, "--csv", tmp_path / "whole.csv")
+
+    codes = [
+        batch(weights, photos, "--csv", part, "--shard", f"{number}/3").exit_code
+        for number, part in enumerate(parts, start=1)
+    ]
+    joined = batch(weights, "--merge", *parts, "--csv", tmp_path / "joined.csv")
+
+    assert codes == [0, 0, 0]
+    assert parts[2].read_bytes().count(b"\n") == 1
+    assert joined.exit_code == 0, joined.output
+    assert (tmp_path / "joined.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
 def test_pages_left_unread_are_told_in_the_row(run, rows, tmp_path):
