@@ -124,16 +124,18 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
     if distributed.is_first():
         for text in dataset.notices:
             console.notice(text)
-        _mention_prompts(counter, samples, prompt_check)
+        _mention_prompts(counter, samples)
     with distributed.joined(counter.device):
         rows = _count_all(counter, samples, prompt_check)
+    metrics = Metrics.of(rows)
     if distributed.is_first():
         _mention_failures(rows)
+        _mention_unchecked(metrics, prompt_check)
     return Report(
         dataset.name,
         split,
         tuple(rows),
-        Metrics.of(rows),
+        metrics,
         counter.label,
         str(counter.device),
         counter.precision,
@@ -247,15 +249,21 @@ def _watched(
         yield rows
 
 
-def _mention_prompts(counter: Counter, samples: Sequence[Sample], prompt_check: bool) -> None:
+def _mention_prompts(counter: Counter, samples: Sequence[Sample]) -> None:
     prompts = sorted({sample.prompt for sample in samples})
     hidden = [said for prompt in prompts if (said := counter.unread_part(prompt))]
     if hidden:
         console.warn(
             f"{len(hidden)} of the {len(prompts)} prompts cannot be read in full: {hidden[0]}"
         )
-    if prompt_check and len(prompts) < 2:
-        console.notice("the prompt check needs two classes or more: nmn and pccn are null")
+
+
+def _mention_unchecked(metrics: Metrics, prompt_check: bool) -> None:
+    if prompt_check and metrics.nmn is None:
+        console.notice(
+            "the prompt check needs two classes or more, and images that lack one of them: "
+            "nmn and pccn are null"
+        )
 
 
 def _mention_failures(rows: Sequence[EvalRow]) -> None:

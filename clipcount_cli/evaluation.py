@@ -8,7 +8,7 @@ asked for something that is not there?
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -60,8 +60,8 @@ class Metrics:
     """Figures over all rows that could be counted; None where there is nothing to take a mean of.
 
     nae: mean of |error| / truth; sre: root of the mean of error^2 / truth; both over truth > 0.
-    nmn: mean of absent answer / truth, ideal 0; pccn: percent of rows whose right answer is nearer
-    the truth than the mean of its absent answers, ideal 100.
+    nmn: mean of absent answer / truth, ideal 0; pccn: percent of answers that are nearer the truth
+    than the mean of the absent answers, ideal 100; both over images, each the mean of its rows.
     """
 
     images: int
@@ -81,7 +81,6 @@ class Metrics:
         truth = np.array([row.truth for row in done], dtype=np.float64)
         squared = error**2
         there = truth > 0
-        kept = np.argsort(-truth, kind="stable")[LEFT_OUT:]
         nmn, pccn = _prompt_check(done)
         return cls(
             images=len({row.path for row in rows}),
@@ -90,7 +89,7 @@ class Metrics:
             rmse=_root_mean(squared),
             nae=_mean(np.abs(error[there]) / truth[there]),
             sre=_root_mean(squared[there] / truth[there]),
-            rmse_without_two_largest=_root_mean(squared[kept]),
+            rmse_without_two_largest=_root_mean(squared[_but_the_largest(done)]),
             nmn=nmn,
             pccn=pccn,
         )
@@ -193,15 +192,27 @@ def _read_ahead(
             pool.shutdown(cancel_futures=True)
 
 
+def _but_the_largest(rows: Sequence[EvalRow]) -> list[int]:
+    """The places of all rows but those of the `LEFT_OUT` images of largest truth."""
+    largest: dict[Path, float] = {}
+    for row in rows:
+        largest[row.path] = max(row.truth, largest.get(row.path, 0.0))
+    left_out = sorted(largest, key=lambda path: -largest[path])[:LEFT_OUT]
+    return [place for place, row in enumerate(rows) if row.path not in left_out]
+
+
 def _prompt_check(rows: Iterable[EvalRow]) -> tuple[float | None, float | None]:
-    """NMN and PCCN over the rows that were also asked for absent classes."""
-    asked = [row for row in rows if row.absent_mean is not None]
-    truth = np.array([row.truth for row in asked], dtype=np.float64)
-    right = np.array([row.count for row in asked], dtype=np.float64)
-    absent = np.array([row.absent_mean for row in asked], dtype=np.float64)
-    lead = np.abs(truth - absent) - np.abs(truth - right)  # positive: the right answer is nearer
-    share = _mean((np.sign(lead) + 1) / 2)  # a tie counts half
-    return _mean(absent / truth), None if share is None else 100 * share
+    """NMN and PCCN over the images that were also asked for absent classes."""
+    shares: dict[Path, list[float]] = defaultdict(list)
+    leads: dict[Path, list[float]] = defaultdict(list)
+    for row in rows:
+        if row.absent_mean is not None and row.count is not None:
+            lead = abs(row.truth - row.absent_mean) - abs(row.truth - row.count)
+            leads[row.path].append((np.sign(lead) + 1) / 2)  # positive: nearer; a tie counts half
+            shares[row.path].append(row.absent_mean / row.truth)
+    nmn = _mean(np.array([np.mean(values) for values in shares.values()]))
+    pccn = _mean(np.array([np.mean(values) for values in leads.values()]))
+    return nmn, None if pccn is None else 100 * pccn
 
 
 def _mean(values: np.ndarray) -> float | None:

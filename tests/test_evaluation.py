@@ -56,8 +56,19 @@ def test_figures_are_those_of_their_definitions():
     assert metrics.rmse_without_two_largest == pytest.approx(math.sqrt((9 + 4) / 2))
 
 
+def test_an_image_with_several_prompts_is_one_image():
+    rows = [row(100, 90, 50, "a"), row(2, 2, 4, "a"), row(50, 40, 10, "b"), row(5, 8, 2, "c")]
+
+    metrics = Metrics.of(rows)
+
+    assert metrics.rmse_without_two_largest == pytest.approx(3)
+    assert metrics.nmn == pytest.approx(((0.5 + 2) / 2 + 0.2 + 0.4) / 3)
+    assert metrics.pccn == pytest.approx(100 * (1 + 1 + 0.5) / 3)
+    assert Metrics.of(rows[:3]).rmse_without_two_largest is None
+
+
 def test_below_three_images_none_can_be_left_out():
-    assert Metrics.of([row(1, 1), row(2, 2)]).rmse_without_two_largest is None
+    assert Metrics.of([row(1, 1, name="a"), row(2, 2, name="b")]).rmse_without_two_largest is None
 
 
 def test_relative_figures_need_something_to_be_relative_to():
