@@ -2,7 +2,8 @@
 
 cli -> run.py -> results.py (rows) -> [report.py]
 While a run goes on, its thumbnails wait in a file beside the page-to-be, written before their rows,
-so that a killed run loses none; the page is made of both at the end, one picture at a time.
+so that a killed run loses none; the page is made of both at the end, one picture at a time. A run
+that resumes a finished one takes the thumbnails of the rows it keeps from the page.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import re
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
@@ -35,16 +37,24 @@ _TOLD = {  # settings a reader of the page wants, and what to call them
 }
 
 
+_DATA = re.compile(r'<script type="application/json" id="data">(.*)</script>')
+_PICTURE = re.compile(r'<script type="text/plain" id="(photo|overlay)(\d+)".*>(.*)</script>')
+
+
 class Thumbnails:
     """The pictures of a page in the making: a file of lines that grows as rows are written."""
 
-    def __init__(self, report: Path, resume: bool) -> None:
+    def __init__(self, report: Path, kept: Sequence[Row] = ()) -> None:
+        """`kept`: the rows of an earlier run that stay, and with them their pictures."""
         path = thumbnails_path(report)
-        if not resume:
+        if not kept:
             path.unlink(missing_ok=True)
         elif path.exists():
             with path.open("rb+") as file:
                 file.truncate(_whole_length(file))
+        elif report.exists():
+            with written_whole(path) as temporary, temporary.open("wb") as out:
+                out.writelines(_taken_back(report, kept))
         self._file = GrowingFile(path)
 
     def append(self, outcome: Outcome) -> None:
@@ -52,10 +62,10 @@ class Thumbnails:
         if outcome.fault:
             return
         lines = [
-            json.dumps([outcome.job.image, prompt, _base64(made.photo), _base64(made.overlay)])
+            _line(outcome.job.image, prompt, _base64(made.photo), _base64(made.overlay))
             for prompt, made in zip(outcome.job.prompts, outcome.extras, strict=True)
         ]
-        self._file.append("".join(f"{line}\n" for line in lines).encode())
+        self._file.append(b"".join(lines))
 
     def close(self) -> None:
         self._file.close()
@@ -71,6 +81,27 @@ def _whole_length(file: BinaryIO) -> int:
     for line in file:
         length += len(line) if line.endswith(b"\n") else 0
     return length
+
+
+def _taken_back(page: Path, kept: Sequence[Row]) -> Iterator[bytes]:
+    """The lines that a finished page was made of, for rows that are still as it shows them."""
+    wanted = {_cells(row) for row in kept}
+    shown: list[tuple[Any, ...]] = []
+    photo = ""
+    with page.open(encoding="utf-8", errors="replace", newline="\n") as lines:
+        for line in lines:
+            if data := _DATA.match(line):
+                shown = [tuple(cells) for cells in json.loads(data[1])["rows"]]
+            elif picture := _PICTURE.match(line):
+                kind, number, encoded = picture.groups()
+                if kind == "photo":
+                    photo = encoded
+                elif (cells := shown[int(number)]) in wanted:
+                    yield _line(cells[0], cells[1], photo, encoded)
+
+
+def _line(image: str, prompt: str, photo: str, overlay: str) -> bytes:
+    return (json.dumps([image, prompt, photo, overlay]) + "\n").encode()
 
 
 def _base64(data: bytes) -> str:
@@ -100,15 +131,16 @@ def _template() -> str:
 def _filled(template: str, rows: Sequence[Row], settings: Settings) -> str:
     told = {name: settings.get(key) for key, name in _TOLD.items() if settings.get(key) is not None}
     data = {
-        "rows": [
-            [row.image, row.prompt, row.count, row.status, row.message, row.width, row.height]
-            for row in rows
-        ],
+        "rows": [_cells(row) for row in rows],
         "settings": {name: _in_words(value) for name, value in told.items()},
         "version": __version__,
     }
     title = html.escape(f"clipcount: {len(rows)} rows")
     return template.replace("<!--title-->", title).replace("<!--data-->", script_json(data))
+
+
+def _cells(row: Row) -> tuple[Any, ...]:
+    return (row.image, row.prompt, row.count, row.status, row.message, row.width, row.height)
 
 
 def _in_words(value: Any) -> str:
@@ -124,18 +156,21 @@ def script_json(data: Any) -> str:
 
 
 def _pictures(lines: BinaryIO, rows: Sequence[Row]) -> Iterator[str]:
-    """Inert elements that hold base64: the browser decodes a picture when its row is seen."""
+    """Inert elements that hold base64: the browser decodes a picture when its row is seen.
+
+    An overlay belongs to the photo before it.
+    """
     numbers: dict[Key, int] = {row.key: number for number, row in enumerate(rows)}
-    photo_of: dict[str, int] = {}
+    last, photo_number = "", -1
     for line in lines:
         image, prompt, photo, overlay = json.loads(line)
         number = numbers.pop((image, prompt), None)
         if number is None:
             continue
-        if image not in photo_of:
-            photo_of[image] = number
+        if image != last:
+            last, photo_number = image, number
             yield f'<script type="text/plain" id="photo{number}">{photo}</script>\n'
         yield (
-            f'<script type="text/plain" id="overlay{number}" data-photo="{photo_of[image]}">'
+            f'<script type="text/plain" id="overlay{number}" data-photo="{photo_number}">'
             f"{overlay}</script>\n"
         )

@@ -155,7 +155,8 @@ def _lead(
             writer.write(share_out(pipeline, todo, lambda: interruption.asked))
         writer.check_complete(interruption.asked)
         if request.report is not None:
-            write_report(request.report, request.targets.read(), settings)
+            rows = writer.streamed if request.csv == "-" else request.targets.read()
+            write_report(request.report, rows, settings)
     return Summary(writer.rows, writer.failed, request.csv)
 
 
@@ -278,7 +279,8 @@ class _Writer:
     def __init__(self, request: BatchRequest, results: ResultsFile, weights: str) -> None:
         self.request, self.results, self.weights = request, results, weights
         self.rows, self.failed = results.kept_in_plan, 0
-        self.thumbnails = Thumbnails(request.report, request.resume) if request.report else None
+        self.thumbnails = Thumbnails(request.report, results.kept) if request.report else None
+        self.streamed: list[Row] = []  # what the report needs and no file holds
 
     def __enter__(self) -> _Writer:
         return self
@@ -296,6 +298,8 @@ class _Writer:
                 if self.thumbnails is not None:
                     self.thumbnails.append(outcome)
                 self.results.append(rows)
+                if self.request.csv == "-" and self.request.report is not None:
+                    self.streamed += rows
                 self.rows += len(rows)
                 self.failed += sum(row.failed for row in rows)
                 bar.advance(len(rows), f"{self.failed} failed" if self.failed else "")

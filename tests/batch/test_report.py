@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from photo_folders import batch, draw_folder, save_weights
+from photo_folders import batch, draw, draw_folder, save_weights
 
 from clipcount_cli.batch.jobs import Job
 from clipcount_cli.batch.pictures import thumbnail
@@ -102,7 +102,7 @@ def rows_and_outcomes(number):
 
 
 def make_report(path, number):
-    waiting = Thumbnails(path, resume=False)
+    waiting = Thumbnails(path)
     rows = []
     for row, outcome in rows_and_outcomes(number):
         rows.append(row)
@@ -233,3 +233,62 @@ def test_a_resumed_run_reports_the_earlier_pictures_too(tmp_path):
 
     assert result.exit_code == 0, result.output
     assert (tmp_path / "out.html").read_text("utf-8").count('id="overlay') == 3
+
+
+def shown(page):
+    """The photo and overlay of each row of a page."""
+    text = page.read_text("utf-8")
+    data = json.loads(re.search(r'id="data">(.*)</script>', text)[1])
+    photos = dict(re.findall(r'id="photo(\d+)">(.*)<', text))
+    overlays = re.findall(r'id="overlay(\d+)" data-photo="(\d+)">(.*)<', text)
+    return {
+        tuple(data["rows"][int(row)][:2]): (photos[photo], overlay)
+        for row, photo, overlay in overlays
+    }
+
+
+def test_a_finished_page_keeps_its_pictures_when_what_failed_is_tried_again(tmp_path):
+    weights = save_weights(tmp_path / "small.safetensors")
+    photos = draw_folder(tmp_path / "photos", 4)
+    prompts = ("--prompt", "apples", "--prompt", "figs")
+    whole = tmp_path / "whole.html"
+    batch(weights, photos, *prompts, "--csv", tmp_path / "whole.csv", "--report", whole)
+    sound = (photos / "2.png").read_bytes()
+    (photos / "2.png").write_bytes(b"")
+    out = ("--csv", tmp_path / "out.csv", "--report", tmp_path / "out.html")
+    failed = batch(weights, photos, *prompts, *out)
+    (photos / "2.png").write_bytes(sound)
+
+    result = batch(weights, photos, *prompts, *out, "--resume")
+    repaired = shown(tmp_path / "out.html")
+    again = batch(weights, photos, *prompts, *out, "--resume")
+
+    assert (failed.exit_code, result.exit_code, again.exit_code) == (3, 0, 0), result.output
+    assert len(repaired) == 8
+    assert repaired == shown(whole) == shown(tmp_path / "out.html")
+
+
+def test_pictures_of_another_run_are_not_taken_over(tmp_path):
+    weights = save_weights(tmp_path / "small.safetensors")
+    photos = draw_folder(tmp_path / "photos", 2)
+    words = (photos, "--prompt", "apples", "--csv", tmp_path / "out.csv")
+    report = ("--report", tmp_path / "out.html")
+    batch(weights, *words, *report)
+    for number in (1, 2):
+        (photos / f"{number}.png").write_bytes(draw(tmp_path / "x.png", seed=9).read_bytes())
+    batch(weights, *words, "--overwrite")
+
+    result = batch(weights, *words, *report, "--resume")
+
+    assert result.exit_code == 0, result.output
+    assert shown(tmp_path / "out.html") == {}
+
+
+def test_rows_that_went_to_stdout_are_in_the_report(tmp_path):
+    weights = save_weights(tmp_path / "small.safetensors")
+    photos = draw_folder(tmp_path / "photos", 2)
+
+    result = batch(weights, photos, "--csv", "-", "--report", tmp_path / "out.html")
+
+    assert result.exit_code == 0, result.output
+    assert list(shown(tmp_path / "out.html")) == [("1.png", "objects"), ("2.png", "objects")]
