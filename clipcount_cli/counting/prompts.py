@@ -51,10 +51,14 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
         if not read:
             return f'the prompt has no effect: "{prompt}" is one token, and its last is never read'
         return f'"{prompt}" is read as "{read}"'
-    return _untaught_words(prompt, config)
+    if not (words := untaught(config, [prompt])):
+        return None
+    names = ", ".join(f'"{word}"' for word in words)
+    return f"these weights were never taught {names}: the count may be near zero, or wrong"
 
 
-def _untaught_words(prompt: str, config: ModelConfig) -> str | None:
+def untaught(config: ModelConfig, prompts: Sequence[str]) -> list[str]:
+    """The words of `prompts` that a network did not learn to count, in their order."""
     known = set(config.clip.vocabulary)
 
     def taught(word: str) -> bool:
@@ -62,8 +66,5 @@ def _untaught_words(prompt: str, config: ModelConfig) -> str | None:
             return word.lower() in config.taught
         return not known or known.issuperset(bpe_ids(word))
 
-    untaught = [word for word in prompt.split() if not taught(word)]
-    if not untaught:
-        return None
-    names = ", ".join(f'"{word}"' for word in untaught)
-    return f"these weights were never taught {names}: the count may be near zero, or wrong"
+    words = dict.fromkeys(word for prompt in prompts for word in prompt.split())
+    return [word for word in words if not taught(word)]

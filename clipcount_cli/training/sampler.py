@@ -136,7 +136,7 @@ class Sampler:
             ]
             questions[prompt] = np.concatenate(shown)
         if self.config.absent_prompts:
-            absent = [p for p in self.prompts if all(_apart(p, there) for there in known)]
+            absent = [p for p in self.prompts if all(apart(p, there) for there in known)]
             for i in rng.permutation(len(absent))[: self.config.absent_prompts]:
                 questions[absent[i]] = np.zeros((0, 2), np.float32)
         return questions
@@ -179,7 +179,7 @@ class Sampler:
         return kept < self.config.mask_share
 
 
-def _apart(prompt: str, other: str) -> bool:
+def apart(prompt: str, other: str) -> bool:
     """False where one names what the other names too: "beads" are there where "red beads" are."""
     words, others = set(prompt.lower().split()), set(other.lower().split())
     return not (words <= others or others <= words)
@@ -188,4 +188,4 @@ def _apart(prompt: str, other: str) -> bool:
 def _differ(photo: Photo, other: Photo, same: bool = False) -> bool:
     """Whether their prompts name different things; with `same`, or are equal."""
     pairs = ((p, q) for p in photo.points_px for q in other.points_px)
-    return all((same and p == q) or _apart(p, q) for p, q in pairs)
+    return all((same and p == q) or apart(p, q) for p, q in pairs)

@@ -7,6 +7,7 @@ what can change is said, what cannot is refused.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import Tensor
 
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.counting.prompts import bpe_ids
+from clipcount_cli.counting.prompts import bpe_ids, untaught
 from clipcount_cli.errors import UsageError, WeightsError
+from clipcount_cli.training.sampler import apart
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
 
@@ -49,7 +51,7 @@ def begin(init: str, recipe: Recipe, given: Mapping[str, Any], prompts: Sequence
     their own. Raises WeightsError where the weights are missing, UsageError where they clash.
     """
     if init == CLIP_NAME:
-        return _from_clip(recipe, given)
+        return _from_clip(recipe, given, prompts)
     return _from_weights(cache.resolve(init).path, recipe, given, prompts)
 
 
@@ -62,7 +64,7 @@ def choose_trained(model: ClipCount, config: TrainConfig) -> None:
         parameter.requires_grad_(learns)
 
 
-def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
+def _from_clip(recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]) -> Start:
     path = cache.installed().get(CLIP_NAME)
     if path is None:
         raise WeightsError(
@@ -75,7 +77,8 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
     torch.manual_seed(config.seed)
     model = ClipCount(model_config(metadata.config, config))
     model.load_state_dict(state, strict=False)
-    return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state))
+    notices = tuple(_absent_notices(config, prompts))
+    return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state), notices)
 
 
 def _from_weights(
@@ -91,7 +94,14 @@ def _from_weights(
         for name in ("readout", "template", "heads", "interaction")
         if getattr(theirs, name) != getattr(wanted, name)
     ]
-    wanted, state = with_words(wanted, state, prompts)
+    if config.tuning == "full" and config.contrast != "patches":
+        wanted, state = with_words(wanted, state, prompts)
+    elif words := untaught(wanted, prompts):
+        notices.append(
+            f"the text tower does not learn in this training, so {path.stem} will not tell words "
+            f"apart that it does not know: {', '.join(words)} (--tuning full teaches them)"
+        )
+    notices += _absent_notices(config, prompts)
     torch.manual_seed(config.seed)
     model = ClipCount(wanted)
     own = model.state_dict()
@@ -133,6 +143,17 @@ def model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
     if config.contrast == "patches":  # the text is CLIP's own, read where CLIP reads it
         changes |= {"context_tokens": 0, "template": CLIP_TEMPLATE, "readout": "eot"}
     return dataclasses.replace(base, **changes)
+
+
+def _absent_notices(config: TrainConfig, prompts: Sequence[str]) -> list[str]:
+    """What to say where no photograph can be asked for something that it does not show."""
+    pairs = itertools.combinations(prompts, 2)
+    if not config.absent_prompts or any(apart(first, second) for first, second in pairs):
+        return []
+    return [
+        "all photographs show one class: none is asked for what is absent, so the model may forget "
+        "to answer near zero there (photographs of another class teach it)"
+    ]
 
 
 def with_words(

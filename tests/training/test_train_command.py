@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_training import SMALL, run_train, save_small
+from small_training import SMALL, draw_dots, run_train, save_small
 from typer.testing import CliRunner
 
 from clipcount_cli.cli import app
@@ -131,10 +131,36 @@ def test_the_paper_trains_what_is_alive_of_16_million_parameters_beside_clip():
 def test_words_of_the_photographs_are_taught(data, tmp_path):
     start = save_small(tmp_path / "start.safetensors", taught=("apples",))
 
-    run_train("--data", data, "--init", start, "--out", tmp_path / "run", *SHORT)
+    run_train(
+        "--data", data, "--init", start, "--out", tmp_path / "run", *SHORT, "--tuning", "full"
+    )
 
     config = checkpoint.load_state(tmp_path / "run/best.safetensors")[1].config
     assert config.taught == ("apples", "blue", "dots", "red")
+
+
+def test_words_that_a_frozen_text_tower_cannot_learn_are_told(data, tmp_path):
+    start = save_small(tmp_path / "start.safetensors", taught=("dots",))
+
+    told = run_train(
+        "--data", data, "--init", start, "--out", tmp_path / "run", *SHORT, "--tuning", "frozen"
+    )
+
+    config = checkpoint.load_state(tmp_path / "run/best.safetensors")[1].config
+    assert "does not know: red, blue" in told.stderr or "does not know: blue, red" in told.stderr
+    assert config.taught == ("dots",)
+
+
+def test_photographs_of_one_class_teach_nothing_about_absent_ones(weights, tmp_path):
+    folder = draw_dots(tmp_path / "data", 12)
+    text = (folder / "points.csv").read_text()
+    (folder / "points.csv").write_text(
+        text.replace("red dots", "dots").replace("blue dots", "dots")
+    )
+
+    told = run_train("--data", folder, "--init", weights, "--out", tmp_path / "run", *SHORT)
+
+    assert "none is asked for what is absent" in told.stderr
 
 
 def test_words_a_small_vocabulary_lacks_get_rows_of_their_own(data, weights, tmp_path):
