@@ -6,10 +6,11 @@ A weights file carries its `ModelConfig`, so the file alone is enough to rebuild
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from clipcount_cli.errors import WeightsError
 
@@ -91,22 +92,47 @@ def to_json(config: Any) -> dict[str, Any]:
 
 
 def model_config_from_json(data: Mapping[str, Any]) -> ModelConfig:
-    """Rebuild a `ModelConfig`; raises WeightsError if a field is unknown to this version."""
+    """Rebuild a `ModelConfig`.
+
+    Raises WeightsError if a field is unknown to this version, ValueError or TypeError if a value
+    cannot be one of a network.
+    """
     config: ModelConfig = _build(
         ModelConfig, {**data, "clip": _build(ClipConfig, data.get("clip", {}))}
     )
+    if config.heads < 1 or config.width % config.heads:
+        raise ValueError(f"heads {config.heads} do not divide width {config.width}")
     return config
 
 
 def _build(kind: type[Any], data: Mapping[str, Any]) -> Any:
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(data) - known):
+    if not isinstance(data, Mapping):
+        raise TypeError(f"{kind.__name__} is a {type(data).__name__}")
+    types = get_type_hints(kind)
+    if unknown := sorted(set(data) - set(types)):
         raise WeightsError(
             f"the weights use settings this version does not know: {', '.join(unknown)}",
             hint="install a newer clipcount-cli",
         )
     as_tuples = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    for name, value in as_tuples.items():
+        if not _fits(value, types[name]):
+            raise ValueError(f"{name} is {reprlib.repr(value)}")
     return kind(**as_tuples)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Tell whether a field of type `kind` may have this value; no number is below 0."""
+    choices = get_args(kind)
+    if get_origin(kind) is Literal:
+        return value in choices
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, choices[0]) for item in value)
+    if choices:
+        return any(_fits(value, choice) for choice in choices)
+    if kind in (int, float):
+        return type(value) in (int, kind) and value >= 0
+    return isinstance(value, kind)
 
 
 class Recipe(str, Enum):

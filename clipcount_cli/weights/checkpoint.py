@@ -109,8 +109,13 @@ def _metadata_from(header: Header, path: Path) -> Metadata:
     try:
         config = model_config_from_json(json.loads(said["clipcount_config"]))
         origin = json.loads(said.get("clipcount_origin", "{}"))
-    except (ValueError, TypeError) as error:
-        raise WeightsError(f"{path} is damaged: its configuration cannot be read") from error
+        if not isinstance(origin, dict):
+            raise TypeError(f"its origin is a {type(origin).__name__}")
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(
+            f"{path} is damaged: its configuration cannot be read: {error}",
+            hint="get the file again, or install it again",
+        ) from error
     return Metadata(config, origin, "clip" if said.get("clipcount_holds") == "clip" else "model")
 
 
@@ -127,7 +132,7 @@ def load(
     metadata = _metadata_from(header, path)
     if metadata.holds != "model":
         raise WeightsError(f"{path} holds CLIP alone, which cannot count")
-    model = empty_model(metadata.config)
+    model = empty_model(metadata.config, path)
     state = _checked_state(path, header, _shapes_of(model), device, dtype)
     model.load_state_dict(state, assign=True)
     return model.eval(), metadata
@@ -139,7 +144,7 @@ def load_state(
     """Read the checked tensors of a weights file; for one that holds CLIP, "clip." keys alone."""
     header = read_header(path)
     metadata = _metadata_from(header, path)
-    shapes = expected_shapes(metadata.config, metadata.holds)
+    shapes = expected_shapes(metadata.config, metadata.holds, path)
     return _checked_state(path, header, shapes, device, dtype), metadata
 
 
@@ -159,21 +164,32 @@ def _checked_state(
     return state
 
 
-def empty_model(config: ModelConfig) -> ClipCount:
-    """Build the network without memory for its parameters; `load_state_dict(assign=True)` it."""
+def empty_model(config: ModelConfig, where: Path | None = None) -> ClipCount:
+    """Build the network without memory for its parameters; `load_state_dict(assign=True)` it.
+
+    where: the file that `config` was read from. Raises WeightsError if its sizes do not fit.
+    """
     import torch
 
     from clipcount_cli.counting.model import ClipCount
 
-    with torch.device("meta"):
-        model = ClipCount(config)
+    try:
+        with torch.device("meta"):
+            model = ClipCount(config)
+    except Exception as error:  # torch's layers and open_clip refuse sizes in as many ways
+        raise WeightsError(
+            f"{where or 'the configuration'} describes a network that cannot be built: {error}",
+            hint="get the file again, from whoever made it",
+        ) from error
     model.clip.attn_mask = None  # not in any file, and never read: the network masks by itself
     return model
 
 
-def expected_shapes(config: ModelConfig, holds: Holds = "model") -> dict[str, tuple[int, ...]]:
-    """Every tensor that weights of this configuration have, with its shape."""
-    shapes = _shapes_of(empty_model(config))
+def expected_shapes(
+    config: ModelConfig, holds: Holds = "model", where: Path | None = None
+) -> dict[str, tuple[int, ...]]:
+    """Every tensor that weights of this configuration, read from `where`, have, with its shape."""
+    shapes = _shapes_of(empty_model(config, where))
     prefix = "clip." if holds == "clip" else ""
     return {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
 

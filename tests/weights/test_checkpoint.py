@@ -109,6 +109,76 @@ def test_what_is_wrong_with_a_file_is_named(weights_file, change, message):
         checkpoint.load(weights_file)
 
 
+def reconfigure(path, part=None, **values):
+    """Damage values of a file's configuration, or of the `part` of it, and nothing else."""
+
+    def change(_tensors, metadata):
+        config = json.loads(metadata["clipcount_config"])
+        (config[part] if part else config).update(values)
+        metadata["clipcount_config"] = json.dumps(config)
+
+    rewrite(path, change)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"heads": 0}, "heads 0 do not divide width 128"),
+        ({"heads": 3}, "heads 3 do not divide width 128"),
+        ({"heads": "abc"}, "heads is 'abc'"),
+        ({"heads": True}, "heads is True"),
+        ({"heads": None}, "heads is None"),
+        ({"mlp_ratio": math.nan}, "mlp_ratio is nan"),
+        ({"readout": "end"}, "readout is 'end'"),
+        ({"template": 3}, "template is 3"),
+        ({"antialias": 1}, "antialias is 1"),
+        ({"decoder_widths": [64, "b"]}, r"decoder_widths is \(64, 'b'\)"),
+        ({"decoder_widths": 64}, "decoder_widths is 64"),
+        ({"clip": []}, "ClipConfig is a list"),
+        ({"part": "clip", "text_layers": -1}, "text_layers is -1"),
+        ({"part": "clip", "image_layers": "12"}, "image_layers is '12'"),
+    ],
+)
+def test_damaged_value_of_the_configuration_is_named(weights_file, values, message):
+    reconfigure(weights_file, **values)
+
+    with pytest.raises(WeightsError, match=rf"small\.safetensors is damaged.*{message}"):
+        checkpoint.read_metadata(weights_file)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"dropout": 7},
+        {"decoder_widths": [7]},
+        {"mlp_ratio": math.inf},
+        {"part": "clip", "text_heads": 3},
+        {"part": "clip", "patch_size_px": 0},
+        {"part": "clip", "image_layers": [1, 2]},
+    ],
+)
+def test_configuration_of_no_possible_network_is_refused(weights_file, values):
+    reconfigure(weights_file, **values)
+
+    with pytest.raises(WeightsError, match=r"small\.safetensors describes a network that cannot"):
+        checkpoint.load(weights_file)
+
+
+def test_whole_number_stands_for_a_fraction(weights_file):
+    reconfigure(weights_file, mlp_ratio=4)
+
+    assert checkpoint.read_metadata(weights_file).config.mlp_ratio == 4.0
+
+
+@pytest.mark.parametrize("key", ["clipcount_config", "clipcount_origin"])
+@pytest.mark.parametrize("said", ["[]", "null", "3", "[" * 50_000])
+def test_configuration_and_origin_have_to_be_tables(weights_file, key, said):
+    rewrite(weights_file, lambda t, m: m.update({key: said}))
+
+    with pytest.raises(WeightsError, match=r"small\.safetensors is damaged"):
+        checkpoint.read_metadata(weights_file)
+
+
 def test_many_wrong_tensors_are_counted_not_listed(weights_file):
     rewrite(weights_file, lambda t, m: [t.pop(k) for k in list(t) if k.startswith("decoder")])
 
