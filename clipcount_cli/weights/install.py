@@ -237,7 +237,7 @@ def _model(request: InstallRequest, main: _Source, say: Say, report: Report | No
             raise WeightsError(f"{main.path} holds CLIP alone", hint="give it with --clip")
         return _Content(upstream.Imported(state, metadata.config), [main], metadata.origin)
     contents = untrusted.read_checkpoint(main.path)
-    if upstream.brings_own_clip(contents):
+    if upstream.brings_own_clip(contents, main.path):
         if request.clip:
             say(f"{main.path.name} brings its own CLIP: {request.clip} is not read")
         return _Content(upstream.import_released(main.path, None, contents), [main])

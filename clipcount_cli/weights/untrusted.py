@@ -23,6 +23,8 @@ from clipcount_cli.errors import WeightsError
 if TYPE_CHECKING:
     from torch import Tensor
 
+AS_WRITTEN = "use the checkpoint as the authors' training code wrote it"
+
 _NUMBERS = ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _REFUSED_GLOBAL = re.compile(r"(?:GLOBAL|global|function|module) ([\w.<> ]+?)(?: was| whose|$)")
 _STORAGES = {
@@ -62,7 +64,17 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(contents, Mapping):
         raise WeightsError(f"{path} holds a {type(contents).__name__}, not a checkpoint")
-    return dict(contents)
+    return _named(contents, path)
+
+
+def state_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The state dict in a Lightning checkpoint, its values unchecked."""
+    if not isinstance(state := checkpoint.get("state_dict"), Mapping):
+        raise WeightsError(
+            f"{path} is not a released checkpoint: it has no state_dict",
+            hint="if it is CLIP, give it with --clip",
+        )
+    return _named(state, path)
 
 
 def settings_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -73,9 +85,14 @@ def settings_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if not isinstance(said, Mapping):
         raise WeightsError(
             f"{path} has no hyper_parameters, so its number of attention heads is unknown",
-            hint="use the checkpoint as the authors' training code wrote it",
+            hint=AS_WRITTEN,
         )
-    return {str(k): v.item() if hasattr(v, "item") else v for k, v in said.items()}
+    try:
+        return {str(k): v.tolist() if hasattr(v, "tolist") else v for k, v in said.items()}
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path} has hyper_parameters that are not plain values: {error}", hint=AS_WRITTEN
+        ) from error
 
 
 def is_safetensors(path: Path) -> bool:
@@ -91,8 +108,11 @@ def is_torchscript(path: Path) -> bool:
     """Tell whether a file is a TorchScript archive: a zip with code in it."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # its list of files is damaged
+        return False
 
 
 def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
@@ -206,6 +226,15 @@ def _inert_globals() -> list[Any]:
     scalars = [(make_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     kinds = {type(np.dtype(code)) for code in _NUMBERS}
     return [argparse.Namespace, (np.dtype, "numpy.dtype"), *scalars, *kinds]
+
+
+def _named(contents: Mapping[Any, Any], path: Path) -> dict[str, Any]:
+    if odd := [key for key in contents if not isinstance(key, str)]:
+        raise WeightsError(
+            f"{path} is not a checkpoint: a key in it is of type {type(odd[0]).__name__}, not text",
+            hint="get the file again, from its authors",
+        )
+    return dict(contents)
 
 
 def _require_file(path: Path) -> None:

@@ -67,9 +67,9 @@ class Imported:
     clip_is_own: bool = False  # the checkpoint brought its CLIP along
 
 
-def brings_own_clip(checkpoint: Mapping[str, Any]) -> bool:
-    """Tell whether a Lightning checkpoint holds the CLIP it was trained with."""
-    return any(key.startswith(OWN_CLIP) for key in checkpoint.get("state_dict", {}))
+def brings_own_clip(checkpoint: Mapping[str, Any], path: Path) -> bool:
+    """Tell whether the Lightning checkpoint read from `path` holds the CLIP it was trained with."""
+    return any(key.startswith(OWN_CLIP) for key in untrusted.state_of(checkpoint, path))
 
 
 def import_released(
@@ -84,13 +84,9 @@ def import_released(
     """
     if checkpoint is None:
         checkpoint = untrusted.read_checkpoint(checkpoint_path)
-    if not isinstance(state := checkpoint.get("state_dict"), Mapping):
-        raise WeightsError(
-            f"{checkpoint_path} is not a released checkpoint: it has no state_dict",
-            hint="if it is CLIP, give it with --clip",
-        )
+    state = untrusted.state_of(checkpoint, checkpoint_path)
     settings = untrusted.settings_of(checkpoint, checkpoint_path)
-    own = brings_own_clip(checkpoint)
+    own = brings_own_clip(checkpoint, checkpoint_path)
     if own:
         clip = _own_clip(state, checkpoint_path)
     elif clip_path is not None:
@@ -162,9 +158,18 @@ def config_from(settings: Mapping[str, Any], clip: ClipConfig, path: Path) -> Mo
         if settings.get(key) is None:
             raise WeightsError(
                 f"{path} does not say {key} in its hyper_parameters, and it must not be guessed",
-                hint="use the checkpoint as the authors' training code wrote it",
+                hint=untrusted.AS_WRITTEN,
             )
         return settings[key]
+
+    def number(key: str) -> int:
+        try:
+            return int(said(key))
+        except (ValueError, TypeError, OverflowError) as error:
+            raise WeightsError(
+                f"{path} says {key} {said(key)!r} in its hyper_parameters, not a whole number",
+                hint=untrusted.AS_WRITTEN,
+            ) from error
 
     interaction: Interaction = "add"
     if said("use_mixed_fim"):
@@ -172,7 +177,7 @@ def config_from(settings: Mapping[str, Any], clip: ClipConfig, path: Path) -> Mo
     elif said("use_fim"):
         interaction = "naive"
     prompted = bool(said("use_vpt"))
-    heads = int(said("decoder_head"))
+    heads = number("decoder_head")
     if heads < 1 or clip.embed_dim % heads:
         raise WeightsError(f"{path} says decoder_head {heads}, which does not divide its width")
     depth = {"hierarchical": 2, "add": 0}.get(interaction)
@@ -181,10 +186,10 @@ def config_from(settings: Mapping[str, Any], clip: ClipConfig, path: Path) -> Mo
         width=clip.embed_dim,
         heads=heads,
         interaction=interaction,
-        depth=int(said("decoder_depth")) if depth is None else depth,
-        visual_prompts=int(said("vpt_width")) if prompted else 0,
-        prompted_layers=int(said("vpt_depth")) if prompted else 0,
-        context_tokens=int(said("coop_width")) if said("use_coop") else 0,
+        depth=number("decoder_depth") if depth is None else depth,
+        visual_prompts=number("vpt_width") if prompted else 0,
+        prompted_layers=number("vpt_depth") if prompted else 0,
+        context_tokens=number("coop_width") if said("use_coop") else 0,
         readout="released",
     )
 
@@ -236,7 +241,7 @@ def _module_pairs(config: ModelConfig) -> Iterator[tuple[str, str]]:
 
 
 def _rename_head(head: Mapping[str, Any], config: ModelConfig, path: Path) -> dict[str, Tensor]:
-    ours = expected_shapes(config)
+    ours = expected_shapes(config, where=path)
     keys = live_keys(config)
     expected = {theirs: ours[name] for theirs, name in keys.items()} | dead_shapes(config)
     require_shapes(expected, _shapes(head, path), path)
@@ -261,7 +266,7 @@ def _own_clip(state: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
 def _checked_clip(raw: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
     clip = {key: tensor for key, tensor in raw.items() if key not in CLIP_EXTRAS}
     config = ModelConfig(clip=clip_config(clip, path))
-    expected = expected_shapes(config, "clip")
+    expected = expected_shapes(config, "clip", path)
     require_shapes(_under(expected, "clip."), _shapes(clip, path), path)
     require_finite(clip, path)
     return clip
@@ -288,10 +293,13 @@ def _holds_floats(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def _same(one: Any, other: Any) -> bool:
     import torch
 
-    return one is other or (one.shape == other.shape and torch.equal(one, other))
+    if one is other:
+        return True
+    tensors = isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor)
+    return tensors and one.shape == other.shape and torch.equal(one, other)
 
 
 def _layers(clip: Mapping[str, Any], prefix: str) -> int:

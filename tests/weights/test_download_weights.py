@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from loopback import DRIVE_PAGE, serving
+from safetensors.torch import load_file, save_file
 from shrunken import clip_tensors
 from typer.testing import CliRunner
 
@@ -215,6 +216,75 @@ def test_refused_file_installs_nothing(home, write_checkpoint, clip_file):
     assert result.exit_code == 1
     assert "missing: model.decoder_norm.bias" in said(result)
     assert list(home.glob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(
+    ("contents", "message"),
+    [
+        ({"state_dict": None}, "has no state_dict"),
+        ({"state_dict": {0: torch.zeros(1)}}, "a key in it is of type int"),
+        ({0: torch.zeros(1)}, "a key in it is of type int"),
+        ({"state_dict": {}, "hyper_parameters": 3}, "has no hyper_parameters"),
+    ],
+)
+def test_checkpoint_of_another_make_is_refused_by_name(tmp_path, clip_file, contents, message):
+    torch.save(contents, tmp_path / "odd.ckpt")
+
+    result = run("--checkpoint", tmp_path / "odd.ckpt", "--clip", clip_file)
+
+    assert result.exit_code == 1
+    assert "odd.ckpt" in said(result)
+    assert message in said(result)
+
+
+def damage_heads(path: Path) -> None:
+    """Write a weights file again with a configuration that no network has."""
+    metadata = dict(checkpoint.read_header(path).metadata)
+    config = {**json.loads(metadata["clipcount_config"]), "heads": 0}
+    save_file(load_file(path), path, {**metadata, "clipcount_config": json.dumps(config)})
+
+
+def test_file_with_a_damaged_configuration_is_not_installed(home, weights_file):
+    damage_heads(weights_file)
+
+    result = run("mine", "--checkpoint", weights_file)
+
+    assert result.exit_code == 1
+    assert "heads 0 do not divide" in said(result)
+    assert list(home.glob("*.safetensors")) == []
+
+
+def test_check_finds_a_damaged_configuration(home, weights_file):
+    damage_heads(weights_file)
+    home.mkdir()
+    weights_file.rename(home / "mine.safetensors")
+
+    result = run("mine", "--check")
+
+    assert result.exit_code == 1
+    assert result.stdout == "mine\tdamaged\n"
+
+
+def test_clip_with_numbered_tensors_is_refused(tmp_path):
+    torch.save({0: torch.zeros(1)}, tmp_path / "odd.pt")
+
+    result = run("clip", "--clip", tmp_path / "odd.pt")
+
+    assert result.exit_code == 1
+    assert "a key in it is of type int" in said(result)
+
+
+@pytest.mark.parametrize("damaged_byte", [0, 46])  # signature, first file's name
+def test_archive_whose_list_of_files_is_damaged_is_refused(tmp_path, damaged_byte):
+    torch.save(clip_tensors(), tmp_path / "clip.pt")
+    content = bytearray((tmp_path / "clip.pt").read_bytes())
+    content[content.index(b"PK\1\2") + damaged_byte] = 0xFF
+    (tmp_path / "clip.pt").write_bytes(content)
+
+    result = run("clip", "--clip", tmp_path / "clip.pt")
+
+    assert result.exit_code == 1
+    assert "clip.pt is not a PyTorch checkpoint, or is damaged" in said(result)
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")

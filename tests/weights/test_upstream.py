@@ -95,6 +95,30 @@ def test_setting_the_file_does_not_give_is_never_guessed(write_checkpoint, clip_
         import_released(write_checkpoint(settings={key: None}), clip_file)
 
 
+@pytest.mark.parametrize("odd", ["abc", [4, 4], torch.zeros(3), float("inf")])
+def test_setting_that_is_no_number_is_named(write_checkpoint, clip_file, odd):
+    path = write_checkpoint(settings={"decoder_head": odd})
+
+    with pytest.raises(WeightsError, match=r"head\.ckpt says decoder_head .* whole number"):
+        import_released(path, clip_file)
+
+
+def test_setting_that_no_network_needs_may_be_anything(write_checkpoint, clip_file):
+    path = write_checkpoint(settings={"mean": torch.ones(3), "seed": torch.tensor(7)})
+
+    settings = settings_of(read_checkpoint(path), path)
+
+    assert (settings["mean"], settings["seed"]) == ([1.0, 1.0, 1.0], 7)
+    assert import_released(path, clip_file).config.heads == 4
+
+
+def test_settings_that_describe_no_network_are_refused(write_checkpoint, clip_file):
+    path = write_checkpoint(settings={"coop_width": -1})
+
+    with pytest.raises(WeightsError, match=r"head\.ckpt describes a network that cannot be built"):
+        import_released(path, clip_file)
+
+
 def test_checkpoint_without_any_settings_is_refused(tmp_path, clip_file):
     torch.save({"state_dict": head_state()}, tmp_path / "bare.ckpt")
 
@@ -157,6 +181,13 @@ def test_checkpoint_without_clip_asks_for_it(checkpoint_file):
         import_released(checkpoint_file)
 
     assert "--clip" in (got.value.hint or "")
+
+
+def test_copies_of_clip_that_are_no_tensors_are_refused(write_checkpoint):
+    own = {"model.clip.x": [1], "model.text_encoder.clip_model.x": [2]}
+
+    with pytest.raises(WeightsError, match="two different versions of CLIP's x"):
+        import_released(write_checkpoint(tensors=own))
 
 
 def test_state_dict_of_clip_may_hold_openais_extra_numbers(tmp_path, clip_state):
