@@ -88,8 +88,9 @@ def install(request: InstallRequest, say: Say, report: Report | None = None) -> 
     """
     _require_sense(request)
     if request.entry.asset:
+        embedded = _file_at_hand(cache.asset(request.entry.asset), request.sha256)
         say(f"{request.name} comes with the package: there is nothing to download")
-        return cache.asset(request.entry.asset)
+        return embedded.path
     target = cache.location(request.target_name)
     with cache.lock(say):
         if target.exists() and not request.force:
@@ -138,6 +139,14 @@ def _require_same(request: InstallRequest, target: Path) -> None:
         sources = checkpoint.read_metadata(target).origin.get("sources", [])
     except WeightsError as error:
         raise WeightsError(str(error), hint="add --force to install it anew") from error
+    if request.sha256:
+        made_from = sources[0].get("sha256") if sources else "unknown"  # what follows is CLIP
+        if request.sha256.lower() != made_from:
+            raise UsageError(
+                f"{request.target_name} is installed already, made from another file: expected "
+                f"sha256 {request.sha256.lower()}, got {made_from}",
+                hint="add --force to replace it, or choose a --name",
+            )
     if request.url is None and request.at_hand is None:
         return
     if request.url and request.url in [source.get("url") for source in sources]:
@@ -289,4 +298,4 @@ def _remembered() -> dict[str, str]:
 
 
 def _sources_file() -> Path:
-    return cache.home() / "sources.json"
+    return cache.home() / ".sources.json"  # no weights' record: names do not begin with a dot

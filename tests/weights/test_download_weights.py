@@ -99,6 +99,18 @@ def test_digest_of_the_first_install_is_required_from_then_on(home, drive, hub_c
     assert not (home / "clip-count.safetensors").exists()
 
 
+def test_weights_called_sources_do_not_disturb_the_digests(home, drive, hub_clip, kept_weights):
+    run()
+    run("mine", "--checkpoint", kept_weights, "--name", "sources")
+    run("--remove", "sources")
+    drive.content, drive.etag = drive.content + b" ", '"second"'
+
+    result = run("--force")
+
+    assert result.exit_code == 1
+    assert "expected sha256" in said(result)
+
+
 def test_whole_head_is_kept_while_clip_cannot_be_had(home, drive, clip_file, monkeypatch):
     with serving(status=503) as openai:
         monkeypatch.setattr(install, "OPENAI_CLIP_URL", openai.url)
@@ -206,6 +218,37 @@ def test_other_weights_under_a_taken_name_need_force(write_checkpoint, checkpoin
     assert run("--checkpoint", checkpoint_file, "--clip", clip_file).exit_code == 0
     assert run("--checkpoint", other, "--clip", clip_file).exit_code == 2
     assert run("--checkpoint", other, "--clip", clip_file, "--force").exit_code == 0
+
+
+def test_digest_is_compared_with_what_is_installed_already(home, checkpoint_file, clip_file):
+    run("--checkpoint", checkpoint_file, "--clip", clip_file)
+    right, wrong = digest(checkpoint_file), digest(clip_file)
+
+    assert run("--sha256", right.upper()).exit_code == 0
+    for arguments in (["--sha256", wrong], ["--checkpoint", checkpoint_file, "--sha256", wrong]):
+        result = run(*arguments)
+        assert result.exit_code == 2
+        assert f"expected sha256 {wrong}, got {right}" in said(result)
+
+
+def test_digest_is_not_taken_on_trust_where_the_source_is_unknown(home, weights_file):
+    header = checkpoint.read_header(weights_file)
+    home.mkdir()
+    unsigned = {**header.metadata, "clipcount_origin": "{}"}
+    save_file(load_file(weights_file), home / "clip-count.safetensors", unsigned)
+
+    result = run("--sha256", "0" * 64)
+
+    assert result.exit_code == 2
+    assert "got unknown" in said(result)
+    assert "add --force" in said(result)
+
+
+def test_digest_is_compared_with_the_embedded_weights():
+    result = run("tiny", "--sha256", "0" * 64)
+
+    assert result.exit_code == 1
+    assert "is not the expected file" in said(result)
 
 
 def test_refused_file_installs_nothing(home, write_checkpoint, clip_file):
