@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.batch import sharing
-from clipcount_cli.batch.jobs import Plan, make_plan, nothing_to_count, read_list
+from clipcount_cli.batch.jobs import PROMPTS_FILE, Plan, make_plan, nothing_to_count, read_list
 from clipcount_cli.batch.report import Thumbnails, write_report
 from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Targets, as_text
 from clipcount_cli.batch.shards import merge, parse_shard
+from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, ExitCode, InterruptedRunError, UsageError
 from clipcount_cli.files import refuse_existing
 
@@ -65,6 +66,11 @@ class BatchRequest:
     @property
     def targets(self) -> Targets:
         return Targets(None if self.csv == "-" else Path(self.csv), self.json_lines, self.excel)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files to write."""
+        return [p for p in (self.targets.csv, self.json_lines, self.report) if p is not None]
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,7 @@ def _merge(request: BatchRequest) -> Summary:
             "--merge only joins rows", hint="leave out --resume, --shard, --heatmaps and --report"
         )
     _check(request)
+    _spare_sources(request, request.sources)
     with request.targets.locked():
         rows = merge(request.sources, request.targets)
     return Summary(len(rows), sum(row.failed for row in rows), request.csv)
@@ -177,28 +184,63 @@ def _check(request: BatchRequest) -> None:
         raise UsageError("--resume and --overwrite exclude each other", hint="leave one out")
     if request.resume and request.csv == "-":
         raise UsageError("stdout cannot be resumed", hint="name a file: --csv out.csv --resume")
-    targets = request.targets
-    outputs = [p for p in (targets.csv, request.json_lines, request.report) if p is not None]
-    inputs = [request.prompts_file, request.from_file and Path(request.from_file)]
-    used = [path.resolve() for path in (*outputs, *inputs) if path]
-    if len(set(used)) < len(used):
-        raise UsageError("one file is named for two purposes", hint="give each a name of its own")
-    for path in outputs:
+    used = [path.resolve() for path in (*request.outputs, *_lists(request))]
+    if twice := [path for place, path in enumerate(used) if path in used[:place]]:
+        raise UsageError(f"{twice[0]} has two purposes", hint="give each a file of its own")
+    for path in request.outputs:
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
-    if targets.csv is not None and targets.csv.exists() and not request.resume:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            raise UsageError(f"{path} is named like a photograph", hint="name it like out.csv")
+    csv = request.targets.csv
+    there = csv is not None and csv.exists()
+    if there and not (request.resume or request.overwrite):
         hint = "go on with --resume, start anew with --overwrite, or name another file"
-        if not request.overwrite:
-            raise UsageError(f"{targets.csv} exists already", hint=hint)
-    refuse_existing(*outputs, overwrite=request.overwrite or request.resume)
+        raise UsageError(f"{csv} exists already", hint=hint)
+    resumed = request.resume and there  # else what stands there is of no run known here
+    refuse_existing(*request.outputs, overwrite=request.overwrite or resumed)
     if request.heatmaps is not None and request.heatmaps.exists() and not request.heatmaps.is_dir():
         raise UsageError(f"{request.heatmaps} is not a folder", hint="--heatmaps takes a folder")
+
+
+def _lists(request: BatchRequest) -> list[Path]:
+    """The files that say which images, and what to count in them."""
+    asked = [request.prompts_file, request.from_file and Path(request.from_file)]
+    if len(request.sources) == 1 and not request.prompts and request.prompts_file is None:
+        asked.append(Path(request.sources[0], PROMPTS_FILE))
+    return [path for path in asked if path]
+
+
+def _spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
+    """Refuse to write over what is to be read, or heatmaps where they would be read."""
+    for output in request.outputs:
+        if output.exists() and any(_is_same_file(source, output) for source in sources):
+            raise UsageError(
+                f"{output} is to be read, and would be overwritten", hint="name another file"
+            )
+    if request.heatmaps is None:
+        return
+    place = request.heatmaps.resolve()
+    for folder in filter(os.path.isdir, sources):
+        if Path(folder).resolve().is_relative_to(place):
+            raise UsageError(
+                f"heatmaps in {request.heatmaps} would lie among the photographs in {folder}",
+                hint=f"name another folder: --heatmaps {Path(folder, 'heatmaps')}",
+            )
+
+
+def _is_same_file(source: str, output: Path) -> bool:
+    try:
+        return output.samefile(source)
+    except OSError:
+        return False
 
 
 def _plan(request: BatchRequest) -> Plan:
     sources = list(request.sources)
     if request.from_file is not None:
         sources += read_list(request.from_file)
+    _spare_sources(request, sources)
     left_out = [request.heatmaps] if request.heatmaps is not None else []
     plan = make_plan(sources, request.prompts, request.prompts_file, left_out)
     if not plan.jobs:

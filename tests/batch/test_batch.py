@@ -260,6 +260,48 @@ def test_an_existing_csv_is_not_overwritten_unasked(run, photos, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("source", "output"),
+    [
+        ("photos", "photos/1.png"),
+        ("photos", "photos/prompts.csv"),
+        ("photos/1.png", "photos/1.png"),
+        ("photos/scan", "photos/scan"),
+    ],
+)
+def test_what_is_to_be_read_is_never_written(weights, photos, tmp_path, source, output):
+    (photos / "scan").write_bytes((photos / "1.png").read_bytes())
+    (photos / "prompts.csv").write_text("image,prompt\n1.png,figs\n")
+    before = (tmp_path / output).read_bytes()
+
+    result = batch(weights, tmp_path / source, "--csv", tmp_path / output, "--overwrite")
+
+    assert result.exit_code == 2
+    assert (tmp_path / output).read_bytes() == before
+
+
+def test_no_part_is_overwritten_by_the_whole(weights, photos, tmp_path):
+    part = tmp_path / "part.csv"
+    batch(weights, photos, "--csv", part, "--shard", "1/1")
+    before = part.read_bytes()
+
+    result = batch(weights, "--merge", part, "--csv", part, "--overwrite")
+
+    assert result.exit_code == 2
+    assert "part.csv is to be read" in result.stderr
+    assert part.read_bytes() == before
+
+
+def test_resuming_what_was_never_begun_replaces_nothing(run, photos, tmp_path):
+    (tmp_path / "notes.jsonl").write_text("precious")
+
+    result = run(photos, "--resume", "--json-lines", tmp_path / "notes.jsonl")
+
+    assert result.exit_code == 2
+    assert "notes.jsonl exists already" in result.stderr
+    assert (tmp_path / "notes.jsonl").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("--resume", "--overwrite"),
@@ -384,6 +426,15 @@ def test_heatmaps_among_the_photographs_are_not_counted(run, photos, rows):
 
     assert result.exit_code == 0, result.output
     assert len(rows()) == 5
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/sub/..", "."])
+def test_heatmaps_that_would_be_counted_are_refused(run, photos, tmp_path, place):
+    result = run(photos, "--heatmaps", tmp_path / place)
+
+    assert result.exit_code == 2
+    assert "would lie among the photographs" in result.stderr
+    assert f"--heatmaps {photos / 'heatmaps'}" in result.stderr
 
 
 @pytest.mark.parametrize("workers", [1, 3])
