@@ -292,8 +292,8 @@ def main(
 def pack_into_package(folder: RunFolder, catalogue: Catalogue) -> None:
     """Store the averaged weights in half precision, with what they are and how they were made."""
     state, metadata = checkpoint.load_state(folder.last)
-    words = {word for phrase in countable_phrases(catalogue.nouns) for word in phrase.split()}
-    config = dataclasses.replace(metadata.config, taught=tuple(sorted(words)))
+    taught = tuple(sorted(countable_phrases(catalogue.nouns)))
+    config = dataclasses.replace(metadata.config, taught=taught)
     state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
     origin = {
         "name": "tiny",

@@ -188,9 +188,14 @@ def test_a_word_that_weights_were_never_taught_is_told(photo, tmp_path):
 
 
 def test_a_word_that_weights_only_know_as_absent_is_told(photo, tmp_path):
-    weights = save_small(tmp_path / "apples.safetensors", readout="eot", taught=("red", "apples"))
+    taught = ("red", "apples", "bottle caps")
+    weights = save_small(tmp_path / "apples.safetensors", readout="eot", taught=taught)
 
-    assert 'never taught "apple"' in count(photo, "red apple", weights=weights).stderr
+    told = count(photo, "red apple", "bottle", "red bottle caps", weights=weights).stderr
+
+    assert 'never taught "apple"' in told
+    assert 'never taught "bottle"' in told
+    assert "caps" not in told
     assert "never taught" not in count(photo, "Red apples", weights=weights).stderr
 
 

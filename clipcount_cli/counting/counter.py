@@ -18,6 +18,7 @@ from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, simil
 from clipcount_cli.counting.prompts import tokenize, unread_part
 from clipcount_cli.counting.windows import (
     Density,
+    DensityMosaic,
     Pixels,
     cut_windows,
     join_densities,
@@ -73,15 +74,15 @@ class Counter:
         pixels = resize_shorter_side(image, tiles * self.windows.side_px)
         height, width = pixels.shape[:2]
         text = self.encode_prompts(asked)  # (P, C)
-        maps: list[list[Density]] = [[] for _ in asked]
+        maps = [DensityMosaic(height, width, self.windows) for _ in asked]
         origins = window_origins(height, width, self.windows)
         for start in range(0, len(origins), WINDOWS_AT_ONCE):
             batch = cut_windows(pixels, origins[start : start + WINDOWS_AT_ONCE], self.windows)
-            for found, densities in zip(self._ask(batch, text), maps, strict=True):
-                densities.extend(found)
+            for found, mosaic in zip(self._ask(batch, text), maps, strict=True):
+                for density in found:
+                    mosaic.add(density)
         return [
-            CountResult.of(prompt, join_densities(densities, height, width, self.windows))
-            for prompt, densities in zip(asked, maps, strict=True)
+            CountResult.of(prompt, mosaic.whole) for prompt, mosaic in zip(asked, maps, strict=True)
         ]
 
     def _ask(self, windows: Pixels, text: Tensor) -> list[NDArray[np.float32]]:

@@ -6,7 +6,7 @@ Stands beside model.py: whoever asks the network something words it here first.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
@@ -59,12 +59,23 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
 
 def untaught(config: ModelConfig, prompts: Sequence[str]) -> list[str]:
     """The words of `prompts` that a network did not learn to count, in their order."""
-    known = set(config.clip.vocabulary)
+    if config.taught:
+        found = [word for prompt in prompts for word in _beside(set(config.taught), prompt)]
+    else:
+        known = set(config.clip.vocabulary)
+        words = [word for prompt in prompts for word in prompt.split() if known]
+        found = [word for word in words if not known.issuperset(bpe_ids(word))]
+    return list(dict.fromkeys(found))
 
-    def taught(word: str) -> bool:
-        if config.taught:
-            return word.lower() in config.taught
-        return not known or known.issuperset(bpe_ids(word))
 
-    words = dict.fromkeys(word for prompt in prompts for word in prompt.split())
-    return [word for word in words if not taught(word)]
+def _beside(phrases: set[str], prompt: str) -> Iterator[str]:
+    """The words of `prompt` that belong to none of `phrases`: a bottle is no bottle cap."""
+    words = prompt.split()
+    longest = max(len(phrase.split()) for phrase in phrases)
+    while words:
+        lengths = range(min(longest, len(words)), 0, -1)
+        fits = (n for n in lengths if " ".join(words[:n]).lower() in phrases)
+        length = next(fits, 0)
+        if not length:
+            yield words[0]
+        words = words[max(length, 1) :]

@@ -83,27 +83,56 @@ def join_densities(
     densities: Iterable[Density], height_px: int, width_px: int, config: WindowConfig
 ) -> Density:
     """Blend windows' densities, in the order of `window_origins`, into one map (height, width)."""
-    windows = iter(densities)
-    rows, columns = _starts_px(height_px, width_px, config)
-    strips = [
-        _blend(list(itertools.islice(windows, len(columns))), config, axis=1)[:, :width_px]
-        for _ in rows
-    ]
-    return _blend(strips, config, axis=0)[:height_px]
+    mosaic = DensityMosaic(height_px, width_px, config)
+    for density in densities:
+        mosaic.add(density)
+    return mosaic.whole
 
 
-def _blend(parts: list[Density], config: WindowConfig, axis: int) -> Density:
-    """Lay parts along `axis`, each `stride_px` after the last, fading over the overlap."""
-    overlap_px = config.side_px - config.stride_px
-    ramp = np.linspace(-SEAM_STEEPNESS, SEAM_STEEPNESS, overlap_px, dtype=np.float32)
-    share_of_new = 1 / (1 + np.exp(-ramp))[:, None]
-    first, *others = (part.swapaxes(0, axis) for part in parts)  # views: `axis` comes first
-    length_px = config.side_px + config.stride_px * len(others)
-    joined = np.zeros((length_px, first.shape[1]), dtype=np.float32)
-    joined[: config.side_px] = first
-    for number, new in enumerate(others, start=1):
-        start = number * config.stride_px
+class DensityMosaic:
+    """A map (height, width) in the making: windows' densities in the order of `window_origins`.
+
+    No window is kept longer than its row is incomplete, so memory grows with the map alone.
+    """
+
+    def __init__(self, height_px: int, width_px: int, config: WindowConfig) -> None:
+        rows, columns = _starts_px(height_px, width_px, config)
+        self._height_px, self._columns, self._config = height_px, len(columns), config
+        self._joined = np.zeros((_length_px(len(rows), config), width_px), dtype=np.float32)
+        self._row: list[Density] = []
+        self._rows_done = 0
+
+    def add(self, density: Density) -> None:
+        """Blend in the next window's density (side, side)."""
+        self._row.append(density)
+        if len(self._row) < self._columns:
+            return
+        side_px = self._config.side_px
+        strip = np.zeros((_length_px(self._columns, self._config), side_px), dtype=np.float32)
+        for number, window in enumerate(self._row):
+            _lay(strip, window.T, number, self._config)
+        width_px = self._joined.shape[1]
+        _lay(self._joined, strip.T[:, :width_px], self._rows_done, self._config)
+        self._row = []
+        self._rows_done += 1
+
+    @property
+    def whole(self) -> Density:
+        """The map, once all windows are added."""
+        return self._joined[: self._height_px]
+
+
+def _length_px(parts: int, config: WindowConfig) -> int:
+    return config.side_px + config.stride_px * (parts - 1)
+
+
+def _lay(joined: Density, part: Density, number: int, config: WindowConfig) -> None:
+    """Put part `number` in its place along the first axis, fading from the last one into it."""
+    start = number * config.stride_px
+    overlap_px = config.side_px - config.stride_px if number else 0
+    if overlap_px:
+        ramp = np.linspace(-SEAM_STEEPNESS, SEAM_STEEPNESS, overlap_px, dtype=np.float32)
+        share_of_new = 1 / (1 + np.exp(-ramp))[:, None]
         seam = joined[start : start + overlap_px]
-        seam += (new[:overlap_px] - seam) * share_of_new
-        joined[start + overlap_px : start + config.side_px] = new[overlap_px:]
-    return joined.swapaxes(0, axis)
+        seam += (part[:overlap_px] - seam) * share_of_new
+    joined[start + overlap_px : start + config.side_px] = part[overlap_px:]
