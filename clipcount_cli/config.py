@@ -83,7 +83,7 @@ class ModelConfig:
     fine_features: bool = False  # add the tower's own 28 x 28 features (ModifiedResNet only)
     text_gate: bool = False  # the prompt scales the patch channels too, instead of only shifting
     decoder_widths: tuple[int, ...] = ()  # channels a level; empty: halved at each level
-    taught: tuple[str, ...] = ()  # words it learned to count; empty: not recorded
+    taught: tuple[str, ...] = ()  # words and phrases it learned to count; empty: not recorded
 
 
 def to_json(config: Any) -> dict[str, Any]:
