@@ -17,8 +17,9 @@ import queue
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from operator import attrgetter
@@ -76,11 +77,14 @@ class Pipeline:
     finish: Callable[[Job, Pixels, CountResult], Any] | None = None
     keep_size: bool = False
 
-    def run(self, jobs: Iterable[Job], stop: Stop) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
         """Yield an outcome per job, in order; once `stop` says so, only finish what is begun."""
-        return (outcome for outcome in self.steps(jobs, stop) if outcome is not None)
+        with closing(self.steps(jobs, stop)) as steps:
+            yield from (outcome for outcome in steps if outcome is not None)
 
-    def steps(self, jobs: Iterable[Job | None], stop: Stop) -> Iterator[Outcome | None]:
+    def steps(
+        self, jobs: Iterable[Job | None], stop: Stop
+    ) -> Generator[Outcome | None, None, None]:
         """As `run`, but None is yielded between outcomes, and a None among jobs means: not now."""
         threads = torch.get_num_threads()
         with (

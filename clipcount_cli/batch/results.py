@@ -197,7 +197,10 @@ class GrowingFile:
         self._stream: Any = sys.stdout.buffer if path is None else path.open("ab", buffering=0)
 
     def append(self, piece: bytes) -> None:
-        """Put `piece` on disk as a whole; where that fails, the file stays as it was."""
+        """Put `piece` on disk as a whole; where that fails, the file stays as it was.
+
+        Raises BrokenPipeError where nobody reads stdout any more: the command ends without a word.
+        """
         size = None if self.path is None else os.fstat(self._stream.fileno()).st_size
         try:
             rest = memoryview(piece)
@@ -205,10 +208,12 @@ class GrowingFile:
                 rest = rest[self._stream.write(rest) :]
             self._stream.flush()
         except OSError as error:
+            if self.path is None and isinstance(error, BrokenPipeError):
+                raise
+            told = cannot_write(self.path or Path("stdout"), error)
             if size is not None:
                 os.ftruncate(self._stream.fileno(), size)
-            told = cannot_write(self.path or Path("stdout"), error)
-            told.hint = "whole rows are kept: make room, and run the same command with --resume"
+                told.hint = "whole rows are kept: make room, and run the same command with --resume"
             raise told from error
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -157,8 +157,9 @@ def _lead(
         (results.take_up if request.resume else results.begin)(settings)
         todo = plan.without(row.key for row in results.kept)
         writer = _Writer(request, results, counter.label)
-        with results, writer:
-            writer.write(share_out(pipeline, todo, lambda: interruption.asked))
+        shared = share_out(pipeline, todo, lambda: interruption.asked)
+        with results, writer, closing(shared) as outcomes:
+            writer.write(outcomes)
         writer.check_complete(interruption.asked)
         if request.report is not None:
             rows = writer.streamed if request.csv == "-" else request.targets.read()

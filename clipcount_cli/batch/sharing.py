@@ -11,8 +11,8 @@ from __future__ import annotations
 import pickle
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import distributed
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
 
 Stop = Callable[[], bool]
-ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Iterator["Outcome"]]
+Outcomes = Generator["Outcome", None, None]  # to be closed, which ends the workers
+ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Outcomes]
 
 JOBS_A_KEY = 500
 LEAST_HELD = 4  # images a process always may hold, so that none waits for its own reading
@@ -32,7 +33,7 @@ FAREWELL_S = 3.0  # how long the first process waits for the others to end
 GRACE_S = 10.0  # after a signal, how long without any news others are waited for
 
 
-def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
+def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Outcomes:
     """Count all jobs in this process."""
     return pipeline.run(jobs, stop)
 
@@ -57,17 +58,18 @@ class Team:
         self._written = 0  # by the first process: outcomes passed on without a gap
         self._page: tuple[int, list[Job]] = (-1, [])
 
-    def lead(self, pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Iterator[Outcome]:
+    def lead(self, pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Outcomes:
         """Share out jobs, count along, and yield all outcomes in order.
 
         Once `stop` says so, yields what others still deliver, leaving gaps where a process died.
         """
         self._publish(jobs)
         outcomes: dict[int, Outcome] = {}
-        for outcome in pipeline.steps(self._claims(stop), stop):
-            if outcome is not None:
-                outcomes[self._claimed.popleft()] = outcome
-            yield from self._in_order(outcomes)
+        with closing(pipeline.steps(self._claims(stop), stop)) as steps:
+            for outcome in steps:
+                if outcome is not None:
+                    outcomes[self._claimed.popleft()] = outcome
+                yield from self._in_order(outcomes)
         last_news = time.monotonic()
         while self._written < len(jobs) and not self._alone():
             if stop() and time.monotonic() - last_news > GRACE_S:
@@ -82,8 +84,8 @@ class Team:
         """Count what the first process shares out, until nothing is left."""
         if not self._wait_for("jobs", stop):
             return
-        for outcome in make_pipeline().steps(self._claims(stop), stop):
-            if outcome is not None:
+        with closing(make_pipeline().steps(self._claims(stop), stop)) as steps:
+            for outcome in filter(None, steps):
                 self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
 
     def leave(self) -> None:

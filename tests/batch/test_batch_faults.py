@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import random
 import signal
 import sys
+import threading
 import time
 import zipfile
 from io import BytesIO
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -270,6 +273,45 @@ def test_a_second_run_on_the_same_csv_is_refused(weights, photos, tmp_path):
     assert result.exit_code == 2
     assert "another run is writing" in result.stderr
     assert not out.exists()
+
+
+class Stdout(BytesIO):
+    """A stdout that takes three pieces, then fails."""
+
+    def __init__(self, code):
+        super().__init__()
+        self.error = OSError(code, os.strerror(code))
+        self.left = 3
+
+    def write(self, piece):
+        self.left -= 1
+        if self.left < 0:
+            raise self.error
+        return super().write(piece)
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (errno.EPIPE, []),
+        (
+            errno.ENOSPC,
+            ["error: no space left to write stdout", "hint: free some space, run again"],
+        ),
+    ],
+)
+def test_where_stdout_ends_the_run_ends_and_all_its_workers(
+    weights, photos, monkeypatch, code, told
+):
+    stdout = SimpleNamespace(buffer=Stdout(code))
+    monkeypatch.setattr("clipcount_cli.batch.results.sys", SimpleNamespace(stdout=stdout))
+
+    result = batch(weights, photos, "--prompt", "apples", "--csv", "-", "-q")
+
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith("worker")]
+    assert result.exit_code == 1
+    assert [line for line in result.stderr.splitlines() if "warning" not in line] == told
+    assert workers == []
 
 
 def test_a_full_disk_stops_the_run_and_leaves_the_file_whole(
