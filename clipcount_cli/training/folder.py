@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,35 @@ class RunFolder:
         self.last = path / "last.safetensors"
         self.checkpoint = path / "checkpoint.pt"
 
+    @property
+    def files(self) -> list[Path]:
+        """What is there of a run's files."""
+        every = (self.config, self.log, self.curves, self.best, self.last, self.checkpoint)
+        return [file for file in every if file.is_file()]
+
+    @contextmanager
+    def made(self) -> Iterator[None]:
+        """Make the folder; a start that is refused within leaves no empty one behind."""
+        missing = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            yield
+        except BaseException:
+            for folder in missing:
+                with contextlib.suppress(OSError):  # it holds something
+                    folder.rmdir()
+            raise
+
     def clear(self) -> None:
         """Remove the files of an earlier run."""
-        for file in (self.config, self.log, self.curves, self.best, self.last, self.checkpoint):
-            file.unlink(missing_ok=True)
+        try:
+            for file in self.files:
+                file.unlink()
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; a process killed meanwhile leaves the old one."""

@@ -1,7 +1,7 @@
 """`clipcount train`: a data set and a start become RUN/, or RUN/ goes on where it stopped.
 
-photos.py, sampler.py, start.py, trainer.py -> loop.py -> [train.py]. All that can be refused is
-refused before the first step.
+limits.py, photos.py, sampler.py, start.py, trainer.py -> loop.py -> [train.py]. All that can be
+refused is refused before the first step, and before --overwrite removes an earlier run.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 
 from clipcount_cli import console, distributed
 from clipcount_cli.api import DTYPES, pick_device, pick_precision
-from clipcount_cli.config import Recipe, TrainConfig, to_json
+from clipcount_cli.config import RECIPES, Recipe, TrainConfig, to_json
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
@@ -28,8 +28,8 @@ from clipcount_cli.data.datasets import Dataset, load_dataset
 from clipcount_cli.data.samples import Prepared, Sample
 from clipcount_cli.errors import TrainingError, UsageError
 from clipcount_cli.evaluation import Metrics, evaluate, gathered
-from clipcount_cli.files import cannot_write
 from clipcount_cli.training.folder import Row, RunFolder
+from clipcount_cli.training.limits import check_network, check_training
 from clipcount_cli.training.loop import Validate, fit
 from clipcount_cli.training.photos import Photo, Shelf, read_photos
 from clipcount_cli.training.sampler import Sampler
@@ -74,12 +74,14 @@ def train(request: Request) -> RunFolder:
     if request.data is None:
         raise UsageError("what to train on is missing", hint="name it with --data DIR")
     device = _device(request.device)
+    init, recipe = request.init or "clip", request.recipe or Recipe.default
+    check_training(dataclasses.replace(RECIPES[recipe], **request.hyper_parameters))
     with distributed.joined(device):
-        folder = _new_folder(request.out, request.overwrite)
+        folder = _choose_folder(request.out, request.overwrite)
         dataset = _load(request.data, request.part)
         prompts = sorted({sample.prompt for sample in dataset.split("train")})
-        init, recipe = request.init or "clip", request.recipe or Recipe.default
         start = begin(init, recipe, request.hyper_parameters, prompts)
+        check_network(start.model.config)
         settings = Settings(
             str(request.data.resolve()),
             request.part,
@@ -89,7 +91,7 @@ def train(request: Request) -> RunFolder:
             _fingerprint(dataset),
             start.config,
         )
-        return _run(folder, settings, start, dataset, device)
+        return _run(folder, settings, start, dataset, device, begins=True)
 
 
 def resume(run: Path, request: Request) -> RunFolder:
@@ -99,6 +101,7 @@ def resume(run: Path, request: Request) -> RunFolder:
         raise UsageError(f"{run} holds no training to go on with", hint="start one with --data DIR")
     settings = _read_settings(folder)
     _refuse_differences(request, settings, run)
+    check_training(settings.train)
     device = _device(request.device)
     with distributed.joined(device):
         dataset = _load(Path(settings.data), settings.part)
@@ -117,34 +120,41 @@ def resume(run: Path, request: Request) -> RunFolder:
 
 
 def _run(
-    folder: RunFolder, settings: Settings, start: Start, dataset: Dataset, device: torch.device
+    folder: RunFolder,
+    settings: Settings,
+    start: Start,
+    dataset: Dataset,
+    device: torch.device,
+    begins: bool = False,
 ) -> RunFolder:
     config = start.config
-    _check_numbers(config)
     model = start.model.float().to(device)
     choose_trained(model, config)
-    shelf = Shelf(config.cache_gb * _GIGABYTE, folder.path)
-    photos = read_photos(dataset.split("train"), shelf, "reading train")
-    validation = read_photos(dataset.split("val"), shelf, "reading val")
-    sampler = Sampler(photos, config, model.config, device)
-    trainer = Trainer(model, config, sampler.plan, settings.precision, config.freeze_norms)
-    _tell(folder, start, trainer, photos, validation)
+    with folder.made():
+        shelf = Shelf(config.cache_gb * _GIGABYTE, folder.path)
+        photos = read_photos(dataset.split("train"), shelf, "reading train")
+        validation = read_photos(dataset.split("val"), shelf, "reading val")
+        sampler = Sampler(photos, config, model.config, device)
+        trainer = Trainer(model, config, sampler.plan, settings.precision, config.freeze_norms)
+        _tell(folder, start, trainer, photos, validation)
 
-    def save_weights(model: ClipCount, path: Path) -> None:
-        checkpoint.save(_as_read(model, start, trainer), model.config, path, start.origin)
+        def save_weights(model: ClipCount, path: Path) -> None:
+            checkpoint.save(_as_read(model, start, trainer), model.config, path, start.origin)
 
-    if distributed.is_first() and not folder.checkpoint.exists():
-        _require_space(folder.path, trainer)
-        save_weights(model, folder.last)
-        saved = {**to_json(settings), "model": to_json(model.config)}
-        folder.save_config({**saved, "trained_parameters": trainer.trained_parameters})
-    validate = _validation(dataset.split("val"), validation, settings.precision)
+        if distributed.is_first():
+            if begins:
+                _require_space(folder, trainer)
+                folder.clear()
+                save_weights(model, folder.last)
+            saved = {**to_json(settings), "model": to_json(model.config)}
+            folder.save_config({**saved, "trained_parameters": trainer.trained_parameters})
+        distributed.barrier()  # none may look for a checkpoint that is about to be removed
     fit(
         trainer,
         sampler.batches,
         folder,
         save_weights,
-        validate,
+        _validation(dataset.split("val"), validation, settings.precision),
         config.validate_every,
         60 * config.save_minutes,
     )
@@ -167,11 +177,10 @@ def _load(data: Path, part: str | None) -> Dataset:
     return dataset
 
 
-def _new_folder(out: Path | None, overwrite: bool) -> RunFolder:
-    """Make RUN/, which must be new or empty; the first process decides for all."""
+def _choose_folder(out: Path | None, overwrite: bool) -> RunFolder:
+    """RUN/, which must be new or empty unless it may be overwritten; the first process names it."""
     named = Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S") if out is None else out
     path = Path(distributed.gather(named)[0])
-    folder = RunFolder(path)
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file, not a folder", hint="choose another with --out")
     occupied = path.is_dir() and any(path.iterdir())
@@ -181,28 +190,7 @@ def _new_folder(out: Path | None, overwrite: bool) -> RunFolder:
             f"{path} is not empty",
             hint=f"go on with --resume {path}, choose another with --out, or add --overwrite",
         )
-    if distributed.is_first():
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            folder.clear()
-        except OSError as error:
-            raise cannot_write(path, error) from error
-    distributed.barrier()
-    return folder
-
-
-def _check_numbers(config: TrainConfig) -> None:
-    world = distributed.world_size()
-    if config.batch < 1 or config.batch % world:
-        raise UsageError(f"--batch {config.batch} cannot be shared by {world} processes")
-    shares = config.class_mosaic_share + config.mosaic_share + config.changed_share
-    if not 0 <= shares <= 1:
-        raise UsageError(f"the shares of mosaics and changed windows add up to {shares:g}, not 1")
-    positive = ("epochs", "validate_every", "step_epochs", "tau", "sigma_px", "learning_rate")
-    for name in (*positive, "target_side_px"):
-        if getattr(config, name) <= 0:
-            option = name.replace("_", "-")
-            raise UsageError(f"--{option} must be above 0, not {getattr(config, name)}")
+    return RunFolder(path)
 
 
 def _tell(
@@ -238,15 +226,18 @@ def _as_read(model: ClipCount, start: Start, trainer: Trainer) -> dict[str, torc
     }
 
 
-def _require_space(path: Path, trainer: Trainer) -> None:
-    """Refuse a disk that cannot hold two weights files and two checkpoints, one half-written."""
+def _require_space(folder: RunFolder, trainer: Trainer) -> None:
+    """Refuse a disk that cannot hold two weights files and two checkpoints, one half-written.
+
+    What an earlier run takes there is about to be freed.
+    """
     weights = sum(t.nbytes for t in trainer.model.state_dict().values())
     states = 3 + bool(trainer.average)  # the weights, AdamW's two memories, the average
     needed = 3 * weights + 2 * states * 4 * trainer.trained_parameters
-    free = shutil.disk_usage(path).free
+    free = shutil.disk_usage(folder.path).free + sum(file.stat().st_size for file in folder.files)
     if free < needed:
         raise TrainingError(
-            f"{path} has {free / _GIGABYTE:.2g} GB left, and this training writes up to "
+            f"{folder.path} has {free / _GIGABYTE:.2g} GB left, and this training writes up to "
             f"{needed / _GIGABYTE:.2g} GB",
             hint="make room, or choose another disk with --out",
         )
