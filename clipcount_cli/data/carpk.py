@@ -29,7 +29,7 @@ def _read_split(home: Path, split: str, findings: Findings) -> list[Sample]:
     path = home / "ImageSets" / f"{split}.txt"
     if not path.is_file():
         raise DataError(f"{home} looks like CARPK, but has no ImageSets/{split}.txt")
-    names = path.read_text(encoding="utf-8").split()
+    names = _read_text(path).split()
     samples = (_sample(home, name, findings) for name in names)
     return [sample for sample in samples if sample is not None]
 
@@ -41,16 +41,22 @@ def _sample(home: Path, name: str, findings: Findings) -> Sample | None:
         findings.add("images without annotation", boxes.name)
         return None
     centres: list[tuple[float, float]] = []
-    for number, line in enumerate(boxes.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(boxes).splitlines(), start=1):
         if not line.strip():
             continue
         try:
             x1, y1, x2, y2 = (float(word) for word in line.split()[:4])
+            (centre,) = as_points([[(x1 + x2) / 2, (y1 + y2) / 2]])
         except ValueError:
             findings.add("unreadable annotation lines", f"{boxes.name}:{number}")
             continue
-        centres.append(((x1 + x2) / 2, (y1 + y2) / 2))
+        centres.append((float(centre[0]), float(centre[1])))
     return Sample(image.name, image, PROMPT, as_points(centres), "carpk")
+
+
+def _read_text(path: Path) -> str:
+    """A byte that is no UTF-8 spoils its line, not the reading."""
+    return path.read_text(encoding="utf-8-sig", errors="replace")
 
 
 def _pictures(home: Path, name: str) -> list[Path]:

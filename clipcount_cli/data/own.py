@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from clipcount_cli.data.checks import Findings, read_json, read_table, shortened
 from clipcount_cli.data.samples import Sample, as_points
@@ -22,6 +20,7 @@ from clipcount_cli.errors import DataError
 
 TITLE = "own data"
 SPLITS = ("train", "val", "test")
+_COCO = "annotations.json"
 _VAL_FROM, _TEST_FROM = 0.8, 0.9  # shares of the hash's range
 
 Dots = dict[tuple[str, str], list[tuple[float, float]]]  # (image, prompt) -> dots
@@ -39,7 +38,7 @@ class Files:
 
 def find(root: Path) -> Files | None:
     """The parts of own data in `root`, or None where it holds neither table."""
-    parts = (root / name for name in ("points.csv", "annotations.json", "split.csv"))
+    parts = (root / name for name in ("points.csv", _COCO, "split.csv"))
     points, coco, splits = (path if path.is_file() else None for path in parts)
     return Files(root, points, coco, splits) if points or coco else None
 
@@ -137,9 +136,9 @@ def _read_points(path: Path, findings: Findings) -> Dots:
 def _read_coco(path: Path, findings: Findings) -> Dots:
     data = read_json(path)
     try:
-        names = {image["id"]: str(image["file_name"]) for image in data["images"]}
-        prompts = {category["id"]: str(category["name"]) for category in data["categories"]}
-        annotations = data["annotations"]
+        names = {image["id"]: str(image["file_name"]) for image in _objects(data, "images")}
+        prompts = {each["id"]: str(each["name"]) for each in _objects(data, "categories")}
+        annotations = _objects(data, "annotations")
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{path} is not a COCO file: it lacks {error}",
@@ -149,8 +148,8 @@ def _read_coco(path: Path, findings: Findings) -> Dots:
     crowds: list[str] = []
     for annotation in annotations:
         number = f"annotation {annotation.get('id')}"
-        name = names.get(annotation.get("image_id"))
-        prompt = prompts.get(annotation.get("category_id"))
+        name = _named(names, annotation.get("image_id"))
+        prompt = _named(prompts, annotation.get("category_id"))
         if name is None or prompt is None:
             findings.add(f"annotations of an unknown image or category in {path.name}", number)
         elif annotation.get("iscrowd"):
@@ -162,15 +161,28 @@ def _read_coco(path: Path, findings: Findings) -> Dots:
     return dots
 
 
+def _objects(data: Any, name: str) -> list[dict[str, Any]]:
+    """The list `name` of a COCO file; TypeError where it is something else."""
+    found = data[name]
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise TypeError(f"{name!r} as a list of objects")
+    return found
+
+
+def _named(names: Mapping[Any, str], number: object) -> str | None:
+    return names.get(number) if isinstance(number, Hashable) else None
+
+
 def _add_box(
     points: list[tuple[float, float]], annotation: dict[str, Any], number: str, findings: Findings
 ) -> None:
     try:
-        x, y, width, height = np.array(annotation["bbox"], dtype=np.float64)
-    except (KeyError, TypeError, ValueError):
-        findings.add("annotations without a box of four numbers", number)
+        x, y, width, height = (float(each) for each in annotation["bbox"])
+        (centre,) = as_points([[x + width / 2, y + height / 2]])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        findings.add(f"annotations without a box of four numbers in {_COCO}", number)
         return
-    points.append((float(x + width / 2), float(y + height / 2)))
+    points.append((float(centre[0]), float(centre[1])))
 
 
 def _ask_single_category_everywhere(

@@ -116,8 +116,12 @@ def _distinct(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 def as_points(rows: object) -> np.ndarray:
     """(K, 2) float32 from nested lists; ValueError if they are not pairs of finite numbers."""
-    points = np.asarray(rows, dtype=np.float64)
+    try:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite
+            points = np.asarray(rows, dtype=np.float64).astype(np.float32)
+    except (TypeError, OverflowError) as error:
+        raise ValueError("not a list of numbers") from error
     points = points.reshape(0, 2) if points.size == 0 else points
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise ValueError("not a list of (x, y)")
-    return points.astype(np.float32)
+    return points

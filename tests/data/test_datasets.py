@@ -291,6 +291,47 @@ def test_a_coco_file_without_its_lists_is_refused(tmp_path):
     assert "not a COCO file" in broken(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "bbox",
+    [
+        [None, 1, 2, 3],
+        [float("nan"), 1, 2, 3],
+        [1e39, 1, 2, 3],
+        [10**400, 1, 2, 3],
+        [1, 2, 3],
+        [[], [], [], []],
+        "none",
+        None,
+    ],
+)
+def test_a_coco_box_that_is_not_four_numbers_is_named(bbox, tmp_path):
+    data = coco([box(7), {**box(8), "bbox": bbox, "id": 33}])
+    make_coco(tmp_path, data, ["a.jpg", "b.jpg"])
+
+    message = broken(tmp_path, splits=["all"])
+
+    assert (
+        "annotations without a box of four numbers in annotations.json (1): annotation" in message
+    )
+    assert message.endswith("annotation 33")
+
+
+@pytest.mark.parametrize("annotations", [None, ["x"], {"x": 1}, 3])
+def test_a_coco_file_whose_annotations_are_no_objects_is_refused(annotations, tmp_path):
+    make_coco(tmp_path, coco(annotations), [])
+
+    message = broken(tmp_path)
+
+    assert "annotations.json is not a COCO file" in message
+    assert "'annotations' as a list of objects" in message
+
+
+def test_a_coco_id_that_is_a_list_is_an_unknown_one(tmp_path):
+    make_coco(tmp_path, coco([box(7), box([8])]), ["a.jpg", "b.jpg"])
+
+    assert "unknown image or category" in broken(tmp_path, splits=["all"])
+
+
 # --- everything wrong, at once
 
 
@@ -366,11 +407,12 @@ def test_classes_of_train_that_stand_in_test_are_said_and_not_refused(tmp_path):
 
 def test_rows_of_points_csv_that_make_no_sense_are_told_with_their_lines(tmp_path):
     rows = ["a.jpg,p,1,1", "a.jpg,p,one,2", "a.jpg,p,3,", ",p,1,1", "a.jpg,p,,", "a.jpg,p,33,1"]
+    rows += ["a.jpg,p,1e39,1", "a.jpg,p,nan,1"]
     make_own(tmp_path, rows, ["a.jpg"])
 
     message = broken(tmp_path, splits=["all"])
 
-    assert "line 3 ('one', '2'), line 4 ('3', '')" in message
+    assert "line 3 ('one', '2'), line 4 ('3', ''), line 8 ('1e39', '1'), line 9" in message
     assert "without image or prompt (1): line 5" in message
     assert "although the prompt has dots elsewhere (1): line 6" in message
     assert "a.jpg (x 33, y 1 in 32 x 32)" in message
@@ -396,13 +438,25 @@ def test_split_csv_is_checked_against_the_points(tmp_path):
 
 def test_broken_annotations_of_carpk_are_named(tmp_path):
     make_carpk(tmp_path, train=["a", "b"], test=["c"])
-    (tmp_path / "Annotations" / "a.txt").write_text("1 2 3\n")
+    (tmp_path / "Annotations" / "a.txt").write_bytes(
+        b"1 2 3\nnan 1 20 20 1\n\xff 1 20 20 1\n1e39 1 20 20 1\n"
+    )
     (tmp_path / "Annotations" / "b.txt").unlink()
 
     message = broken(tmp_path)
 
-    assert "a.txt:1" in message
+    assert "unreadable annotation lines (4): a.txt:1, a.txt:2, a.txt:3, a.txt:4" in message
     assert "images without annotation (1): b.txt" in message
+
+
+def test_byte_order_marks_in_carpk_do_not_matter(tmp_path):
+    make_carpk(tmp_path, train=["a", "b"], test=["c"])
+    for path in (tmp_path / "Annotations" / "c.txt", tmp_path / "ImageSets" / "test.txt"):
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+
+    (sample,) = load_dataset(tmp_path).split("test")
+
+    assert len(sample.points_px) == 2
 
 
 def test_broken_ground_truth_of_shanghaitech_is_named(tmp_path):
