@@ -18,22 +18,28 @@ if TYPE_CHECKING:
 
 def rank() -> int:
     """This process's number, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return _number("RANK", 0)
 
 
 def local_rank() -> int:
     """This process's number on its machine: which GPU is its own."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _number("LOCAL_RANK", 0)
 
 
 def local_world_size() -> int:
     """How many processes share this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return _number("LOCAL_WORLD_SIZE", 1)
 
 
 def world_size() -> int:
     """How many processes run."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _number("WORLD_SIZE", 1)
+
+
+def _number(variable: str, alone: int) -> int:
+    """What torchrun says; `alone` where RANK or WORLD_SIZE is missing, or something else's."""
+    needed = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", variable))
+    return int(os.environ[variable]) if all(map(str.isdecimal, needed)) else alone
 
 
 def is_first() -> bool:

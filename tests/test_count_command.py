@@ -162,6 +162,14 @@ def test_a_mistake_gets_one_clear_message_and_its_exit_code(options, code, said,
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("variables", [{"RANK": "x"}, {"RANK": "1"}, {"WORLD_SIZE": "many"}])
+def test_variables_that_torchrun_did_not_set_are_passed_over(variables, photo, weights):
+    result = count(photo, "dots", weights=weights, env=variables)
+
+    assert result.exit_code == 0
+    assert "photo[red].png" in result.stderr
+
+
 def test_unknown_weights_name_what_is_at_hand(photo, monkeypatch, tmp_path):
     monkeypatch.setenv("CLIPCOUNT_HOME", str(tmp_path))
 
