@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from clipcount_cli.errors import ClipCountError
+from clipcount_cli.files import cannot_write
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
 
     from clipcount_cli.counting.counter import CountResult
-    from clipcount_cli.errors import ClipCountError
 
 _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
@@ -85,12 +89,12 @@ def show_counts(name: str, results: Sequence[CountResult]) -> None:
 
 def show_line(*cells: object) -> None:
     """Put one line on stdout, its cells parted by tabs."""
-    print(_encodable("\t".join(printable(str(cell)) for cell in cells)))
+    _put("\t".join(printable(str(cell)) for cell in cells) + "\n")
 
 
 def show_json(data: Mapping[str, Any]) -> None:
     """Put `data` on stdout as one line of JSON, in ASCII: no terminal or pipe can garble it."""
-    print(json.dumps(data, allow_nan=False))
+    _put(json.dumps(data, allow_nan=False) + "\n")
 
 
 def show_table(
@@ -108,10 +112,10 @@ def show_table(
         table.add_column(Text(printable(column)), justify="left" if index == 0 else "right")
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
+    console = Console(width=None if _stdout().isatty() else _PLAIN_WIDTH)
     with console.capture() as drawn:
         console.print(table)
-    print(_encodable(drawn.get()), end="")
+    _put(drawn.get())
 
 
 class ProgressBar:
@@ -194,9 +198,28 @@ def _say(text: str, style: str = "", label: str = "", label_style: str = "") -> 
     _stderr().print(Text.assemble((label, label_style), (lines, style)), soft_wrap=True)
 
 
-def _encodable(text: str) -> str:
-    encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+def _stdout() -> TextIO:
+    if sys.stdout is None:
+        raise ClipCountError("stdout is closed", hint="send it to a file or a pipe")
+    return sys.stdout
+
+
+def _put(text: str) -> None:
+    """Put `text` on stdout at once: a full disk is told here, not by Python as it ends.
+
+    Raises BrokenPipeError where nobody reads stdout any more: the command ends without a word.
+    """
+    stdout = _stdout()
+    encoding = stdout.encoding or "utf-8"
+    try:
+        stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # what is still buffered goes nowhere, or Python would fail on it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
+        raise cannot_write(Path("stdout"), error) from error
 
 
 def _needs_spelling(char: str) -> bool:

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -98,6 +100,30 @@ def test_a_photograph_comes_from_stdin(photo, weights, monkeypatch):
     piped = count("-", "dots", "--json", weights=weights)
 
     assert json.loads(piped.stdout)["results"] == json.loads(named.stdout)["results"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_full_stdout_is_told_in_words(options, photo, weights, monkeypatch, capfd):
+    arguments = ["count", str(photo), "dots", "-q", "--weights", str(weights), *options]
+
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            app(arguments)
+
+    assert ended.value.code == 1
+    assert capfd.readouterr().err.startswith("error: no space left to write stdout")
+
+
+def test_a_closed_stdout_is_told_in_words(photo, weights, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "stdout", None)
+
+    with pytest.raises(SystemExit) as ended:
+        app(["count", str(photo), "dots", "--weights", str(weights)])
+
+    assert ended.value.code == 1
+    assert "error: stdout is closed" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("size", [(1, 1), (384, 384), (50, 700), (700, 50), (1, 40)])
