@@ -15,6 +15,7 @@ from clipcount_cli import distributed
 from clipcount_cli.counting import counter as core
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import as_pixels
+from clipcount_cli.devices import check_device
 from clipcount_cli.errors import DeviceError
 from clipcount_cli.weights import checkpoint
 from clipcount_cli.weights.cache import ResolvedWeights, resolve
@@ -47,7 +48,8 @@ def load_counter(
     """Load `weights` (a name, a file; None: clip-count where installed, else tiny) to count with.
 
     device: auto, cpu, cuda, cuda:N or mps; precision: auto, fp32, bf16 or fp16. Raises WeightsError
-    where the weights are missing or damaged, DeviceError where the machine lacks what is asked.
+    where the weights are missing or damaged, DeviceError where the machine lacks what is asked,
+    UsageError where no machine has it.
     """
     chosen = weights if isinstance(weights, ResolvedWeights) else resolve(weights)
     place = pick_device(device)
@@ -59,21 +61,17 @@ def load_counter(
 
 
 def pick_device(device: str) -> torch.device:
-    """The device that a name stands for; raises DeviceError where this machine lacks it.
+    """The device that a name stands for.
 
-    Under torchrun `auto` and `cuda` are each process's own GPU.
+    Under torchrun `auto` and `cuda` are each process's own GPU. Raises DeviceError where this
+    machine lacks it, UsageError where no machine has it.
     """
     if device in ("auto", "cuda") and torch.cuda.is_available():
         own = distributed.local_rank() % torch.cuda.device_count()
         return torch.device("cuda", own) if distributed.world_size() > 1 else torch.device("cuda")
     if device == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        place = torch.device(device)
-    except RuntimeError as error:
-        raise DeviceError(
-            f'there is no device "{device}"', hint="use auto, cpu, cuda, cuda:0 or mps"
-        ) from error
+    place = torch.device(check_device(device))
     available = {
         "cpu": 1,
         "cuda": torch.cuda.device_count(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from clipcount_cli import console, distributed
+from clipcount_cli.devices import check_device
 
 
 class Precision(str, Enum):
@@ -34,7 +36,10 @@ WeightsOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str, typer.Option(metavar="auto|cpu|cuda|cuda:N|mps", help="Where the network runs.")
+    str,
+    typer.Option(
+        metavar="auto|cpu|cuda|cuda:N|mps", callback=check_device, help="Where the network runs."
+    ),
 ]
 PrecisionOption = Annotated[
     Precision, typer.Option(help="auto: bf16 where the hardware multiplies it natively, else fp32.")
@@ -130,21 +135,25 @@ _MANNERS = {"quiet": QuietOption, "verbose": VerboseOption, "debug": DebugOption
 
 
 def with_manners(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --quiet, --verbose and --debug, so that they may stand behind its name too."""
+    """Give a command --quiet, --verbose, --debug, and --offline where it has none of its own."""
+    own = inspect.signature(command, eval_str=True)
+    has_offline = "offline" in own.parameters
+    lent = _MANNERS if has_offline else {**_MANNERS, "offline": OfflineOption}
 
     @functools.wraps(command)
     def mannered(**options: Any) -> None:
-        manners = {name: options.pop(name) for name in _MANNERS}
+        manners = {name: options.pop(name) for name in lent}
+        if manners.pop("offline", False):
+            os.environ["CLIPCOUNT_OFFLINE"] = "1"
         if not distributed.is_first():  # of torchrun's processes one speaks
             manners["quiet"] = True
         console.set_manners(**manners)
         command(**options)
 
-    own = inspect.signature(command, eval_str=True)
     keyword = inspect.Parameter.KEYWORD_ONLY
     added = [
         inspect.Parameter(name, keyword, default=False, annotation=kind)
-        for name, kind in _MANNERS.items()
+        for name, kind in lent.items()
     ]
     return _signed(mannered, own.replace(parameters=[*own.parameters.values(), *added]))
 

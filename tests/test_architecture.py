@@ -14,7 +14,7 @@ MOST_LINES_A_FUNCTION = 60
 
 # From the ground up; a module may import its own row and those below. Longest prefix decides.
 ROWS = [
-    ("config", "errors", "files"),
+    ("config", "devices", "errors", "files"),
     ("data.targets", "data.augment", "data.views", "training.losses"),
     ("counting",),
     ("batch.results", "weights", "data", "scenery", "counting.images", "distributed"),

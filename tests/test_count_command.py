@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 
 from clipcount_cli import load_counter
 from clipcount_cli.cli import app
+from clipcount_cli.errors import UsageError
+from clipcount_cli.weights import cache
 
 run = CliRunner().invoke
 
@@ -170,7 +172,8 @@ def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(photo, weigh
         (["nowhere.jpg", "dots"], 1, "nowhere.jpg"),
         (["{photo}", " "], 2, "empty"),
         (["{photo}", "dots", "--device", "cuda:7"], 1, "--device cpu"),
-        (["{photo}", "dots", "--device", "toaster"], 1, "toaster"),
+        (["nowhere.jpg", "dots", "--device", "toaster"], 2, "toaster"),
+        (["{photo}", "dots", "--device", "cuda:99999999999999999999"], 2, "cuda:0"),
         (["{photo}", "dots", "--precision", "fp16"], 1, "bf16"),
         (["{photo}", "dots", "--precision", "fp8"], 2, "fp8"),
         (["{photo}", "dots", "--heatmap", "nowhere/map.png"], 2, "mkdir"),
@@ -186,6 +189,20 @@ def test_a_mistake_gets_one_clear_message_and_its_exit_code(options, code, said,
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_offline_forbids_the_network(photo, weights, monkeypatch):
+    monkeypatch.setenv("CLIPCOUNT_OFFLINE", "0")
+
+    result = count(photo, "dots", "--offline", weights=weights)
+
+    assert result.exit_code == 0
+    assert cache.offline()
+
+
+@pytest.mark.parametrize("command", ["count", "batch", "eval", "train", "download-weights"])
+def test_every_command_may_be_told_to_stay_offline(command):
+    assert "--offline" in run(app, [command, "--help"], env={"COLUMNS": "300"}).stdout
 
 
 @pytest.mark.parametrize("variables", [{"RANK": "x"}, {"RANK": "1"}, {"WORLD_SIZE": "many"}])
@@ -255,3 +272,8 @@ def test_an_image_array_a_picture_and_a_path_are_all_counted(photo, weights):
     counts = [counter.count(image, "dots")[0].count for image in (photo, str(photo), picture)]
 
     assert counts == [counter.count(np.asarray(picture), "dots")[0].count] * 3
+
+
+def test_python_refuses_a_device_that_no_machine_has(weights):
+    with pytest.raises(UsageError, match="toaster"):
+        load_counter(weights, device="toaster")
