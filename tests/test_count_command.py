@@ -274,6 +274,19 @@ def test_an_image_array_a_picture_and_a_path_are_all_counted(photo, weights):
     assert counts == [counter.count(np.asarray(picture), "dots")[0].count] * 3
 
 
+def test_python_counts_nothing_where_nothing_is_asked(photo, weights):
+    assert load_counter(weights).count(photo, []) == []
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [({"prompts": ""}, "empty"), ({"prompts": ["dots", " "]}, "empty"), ({"tiles": 0}, "0 tiles")],
+)
+def test_python_refuses_what_the_shell_refuses(question, said, photo, weights):
+    with pytest.raises(UsageError, match=said):
+        load_counter(weights).count(photo, **{"prompts": "dots", **question})
+
+
 def test_python_refuses_a_device_that_no_machine_has(weights):
     with pytest.raises(UsageError, match="toaster"):
         load_counter(weights, device="toaster")

@@ -25,7 +25,7 @@ from clipcount_cli.counting.windows import (
     resize_shorter_side,
     window_origins,
 )
-from clipcount_cli.errors import DeviceError
+from clipcount_cli.errors import DeviceError, UsageError
 
 WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
 
@@ -68,9 +68,16 @@ class Counter:
     ) -> list[CountResult]:
         """Count each of `prompts` in one photograph, (H, W, 3) uint8 RGB, in the order asked.
 
-        `tiles`: the shorter side is seen at so many times 384 px, for small objects.
+        `tiles`: the shorter side is seen at so many times 384 px, for small objects. Raises
+        UsageError for an empty prompt, or less than one tile.
         """
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
+        if not all(prompt.strip() for prompt in asked):
+            raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
+        if tiles < 1:
+            raise UsageError(f"there are no {tiles} tiles", hint="1 sees the image as it is")
+        if not asked:
+            return []
         pixels = resize_shorter_side(image, tiles * self.windows.side_px)
         height, width = pixels.shape[:2]
         text = self.encode_prompts(asked)  # (P, C)
