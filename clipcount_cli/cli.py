@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 from clipcount_cli import __version__, console, distributed
 from clipcount_cli.config import Recipe, TrainConfig, shown_default
 from clipcount_cli.errors import ClipCountError, ExitCode, UsageError, WeightsError
-from clipcount_cli.files import refuse_existing
+from clipcount_cli.files import refuse_existing, refuse_sharing
 from clipcount_cli.options import (
     BatchWindowsOption,
     CsvOption,
@@ -107,9 +107,7 @@ DensityOption = Annotated[
 ]
 SimilarityOption = Annotated[
     Path | None,
-    typer.Option(
-        metavar="FILE.png", help="Draw how similar patch and prompt are, beside the density."
-    ),
+    typer.Option(metavar="FILE.png", help="Draw how similar patch and prompt are."),
 ]
 
 
@@ -129,17 +127,22 @@ def count(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Count what each PROMPT names in one photograph."""
+    refuse_sharing(heatmap, density, similarity, None if image == "-" else Path(image))
     refuse_existing(heatmap, density, similarity, overwrite=overwrite)
+    from clipcount_cli.counting.images import picture_writer
+
+    for picture in filter(None, (heatmap, similarity)):
+        picture_writer(picture)
     from clipcount_cli import single
 
     photo = single.read(image)
     counter = open_counter(weights, device, precision)
     results = single.count(counter, photo, prompts, tiles)
-    single.write_pictures(counter, photo, results, heatmap, density, similarity)
     if json:
         console.show_json(single.as_json(counter, image, photo, results))
     else:
         console.show_counts(image, results)
+    single.write_pictures(counter, photo, results, heatmap, density, similarity)
 
 
 @app.command()

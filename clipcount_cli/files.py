@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,17 +12,36 @@ from pathlib import Path
 
 from clipcount_cli.errors import ClipCountError, UsageError
 
+# Unlike Path.is_dir and its like before Python 3.14, these answer False for a name that is too long
+# or lies in a locked folder: whoever opens it then words the reason.
+is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
+
+
+def refuse_sharing(*paths: Path | None) -> None:
+    """Raise UsageError where two of `paths` are one file: one would be lost."""
+    named = [path for path in paths if path is not None]
+    for first, second in itertools.combinations(named, 2):
+        if _is_same_file(first, second):
+            raise UsageError(f"{first} has two purposes", hint="give each a file of its own")
+
+
+def _is_same_file(first: Path, second: Path) -> bool:
+    try:
+        return first.samefile(second)
+    except OSError:  # at least one is yet to be written
+        return os.path.realpath(first) == os.path.realpath(second)
+
 
 def refuse_existing(*paths: Path | None, overwrite: bool = False) -> None:
     """Raise UsageError where an output exists already, or has no folder to stand in."""
     for path in paths:
         if path is None:
             continue
-        if path.is_dir():
+        if is_folder(path):
             raise UsageError(f"{path} is a folder, not a file to write", hint="name a file")
-        if path.exists() and not overwrite:
+        if exists(path) and not overwrite:
             raise UsageError(f"{path} exists already", hint="add --overwrite to replace it")
-        if not path.parent.is_dir():
+        if not is_folder(path.parent):
             raise UsageError(
                 f"{path} cannot be written: there is no folder {path.parent}",
                 hint=f"make it first: mkdir {path.parent}",

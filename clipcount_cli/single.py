@@ -13,26 +13,29 @@ from clipcount_cli import console
 from clipcount_cli.api import Counter
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import Photo, read_image, write_image
-from clipcount_cli.errors import UsageError
+from clipcount_cli.errors import ImageReadError
 from clipcount_cli.files import written_whole
 
 
 def read(image: str) -> Photo:
     """Read a file, or stdin where `image` is `-`; say how many pages were left unread."""
-    photo = read_image(sys.stdin.buffer, "stdin") if image == "-" else read_image(Path(image))
+    if image != "-":
+        photo = read_image(Path(image))
+    elif sys.stdin is None:
+        raise ImageReadError("stdin is closed", hint="pipe a photograph into it, or name a file")
+    else:
+        photo = read_image(sys.stdin.buffer, "stdin")
     if photo.pages > 1:
         console.notice(f"{image} has {photo.pages} pages: only the first is counted")
     return photo
 
 
 def count(counter: Counter, photo: Photo, prompts: Sequence[str], tiles: int) -> list[CountResult]:
-    """Count each prompt, after saying what of it these weights cannot read."""
-    for prompt in dict.fromkeys(prompts):
-        if not prompt.strip():
-            raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
-        if hidden := counter.unread_part(prompt):
-            console.warn(hidden)
-    return counter.count(photo.pixels, prompts, tiles)
+    """Count each prompt, and say what of it these weights cannot read."""
+    results = counter.count(photo.pixels, prompts, tiles)
+    for hidden in filter(None, map(counter.unread_part, dict.fromkeys(prompts))):
+        console.warn(hidden)
+    return results
 
 
 def write_pictures(
@@ -43,14 +46,14 @@ def write_pictures(
     density: Path | None,
     similarity: Path | None,
 ) -> None:
-    """Write what was asked for: overlays, raw density maps, similarity maps."""
+    """Write what was asked for: raw density maps, overlays, similarity maps."""
     from clipcount_cli.counting.heatmap import panels, similarity_panels
 
-    if heatmap is not None:
-        write_image(heatmap, panels(photo.pixels, results))
     if density is not None:
         with written_whole(density) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack([result.density for result in results]))
+    if heatmap is not None:
+        write_image(heatmap, panels(photo.pixels, results))
     if similarity is not None:
         maps = [counter.similarity(photo.pixels, result.prompt) for result in results]
         write_image(similarity, similarity_panels(photo.pixels, results, maps))

@@ -85,7 +85,7 @@ def test_heatmap_has_a_panel_of_at_least_the_photos_size_for_each_prompt(photo, 
         assert picture.width * picture.height >= 2 * 60 * 90
 
 
-def test_similarity_is_drawn_beside_the_density(photo, weights, tmp_path):
+def test_similarity_is_drawn_over_the_photo(photo, weights, tmp_path):
     result = count(photo, "dots", "--similarity", tmp_path / "map.png", weights=weights)
 
     assert result.exit_code == 0
@@ -102,6 +102,15 @@ def test_a_photograph_comes_from_stdin(photo, weights, monkeypatch):
     piped = count("-", "dots", "--json", weights=weights)
 
     assert json.loads(piped.stdout)["results"] == json.loads(named.stdout)["results"]
+
+
+def test_a_closed_stdin_is_told_in_words(weights, monkeypatch):
+    monkeypatch.setattr("clipcount_cli.single.sys", type("sys", (), {"stdin": None}))
+
+    result = count("-", "dots", weights=weights)
+
+    assert result.exit_code == 1
+    assert "stdin is closed" in result.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -177,6 +186,12 @@ def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(photo, weigh
         (["{photo}", "dots", "--precision", "fp16"], 1, "bf16"),
         (["{photo}", "dots", "--precision", "fp8"], 2, "fp8"),
         (["{photo}", "dots", "--heatmap", "nowhere/map.png"], 2, "mkdir"),
+        (["nowhere.jpg", "dots", "--heatmap", "map.gif"], 2, ".png"),
+        (["nowhere.jpg", "dots", "--similarity", "map"], 2, ".png"),
+        (["{photo}", "dots", "--heatmap", "map.png", "--similarity", "./map.png"], 2, "two"),
+        (["{photo}", "dots", "--heatmap", "map.png", "--density", "map.png"], 2, "two"),
+        (["{photo}", "dots", "--overwrite", "--heatmap", "{photo}"], 2, "two purposes"),
+        ([f"{'x' * 300}.png", "dots"], 1, "cannot be read"),
         (["{photo}"], 2, "PROMPT"),
     ],
 )
@@ -189,6 +204,39 @@ def test_a_mistake_gets_one_clear_message_and_its_exit_code(options, code, said,
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+def test_a_photograph_is_not_drawn_over_by_another_of_its_names(photo, weights, tmp_path):
+    (tmp_path / "link.png").hardlink_to(photo)
+    before = photo.read_bytes()
+
+    result = count(
+        tmp_path / "link.png", "dots", "--overwrite", "--similarity", photo, weights=weights
+    )
+
+    assert result.exit_code == 2
+    assert photo.read_bytes() == before
+
+
+def test_a_picture_that_cannot_be_written_costs_neither_counts_nor_density(
+    photo, weights, tmp_path
+):
+    too_long, maps = tmp_path / f"{'x' * 300}.png", tmp_path / "d.npy"
+
+    result = count(photo, "dots", "--heatmap", too_long, "--density", maps, weights=weights)
+
+    assert result.exit_code == 1
+    assert result.stdout.endswith("\tdots\n")
+    assert "cannot write" in result.stderr
+    assert np.load(maps).shape == (1, 384, 576)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, f"{'x' * 300}/small.safetensors"])
+def test_an_overlong_name_of_weights_is_told_in_words(name, photo):
+    result = count(photo, "dots", weights=name)
+
+    assert result.exit_code == 1
+    assert "weights" in result.stderr
 
 
 def test_offline_forbids_the_network(photo, weights, monkeypatch):

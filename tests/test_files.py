@@ -6,7 +6,7 @@ import os
 import pytest
 
 from clipcount_cli.errors import ClipCountError, UsageError
-from clipcount_cli.files import refuse_existing, written_whole
+from clipcount_cli.files import refuse_existing, refuse_sharing, written_whole
 
 
 def test_a_file_appears_when_its_block_ends_well(tmp_path):
@@ -61,3 +61,17 @@ def test_existing_files_folders_and_missing_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no folder"):
         refuse_existing(None, tmp_path / "deep" / "a.txt")
     refuse_existing(tmp_path / "a.txt", overwrite=True)
+
+
+def test_files_of_their_own_may_be_new_or_old(tmp_path):
+    (tmp_path / "a.txt").touch()
+
+    refuse_sharing(tmp_path / "a.txt", None, tmp_path / "b.txt", tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize("name", ["a.txt", "new.txt", "x" * 300])
+def test_one_file_by_two_names_is_refused(tmp_path, name):
+    (tmp_path / "a.txt").touch()
+
+    with pytest.raises(UsageError, match="two purposes"):
+        refuse_sharing(tmp_path / name, tmp_path / "." / ".." / tmp_path.name / name)

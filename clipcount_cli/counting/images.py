@@ -23,7 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clipcount_cli.counting.tones import flatten, flatten_deep, keep_byte
 from clipcount_cli.errors import ImageReadError, UsageError
-from clipcount_cli.files import written_whole
+from clipcount_cli.files import is_folder, written_whole
 
 MAX_PIXELS = 180_000_000  # 540 MB as RGB; phones reach 200 MP only by interpolation
 MAX_ASPECT = 50  # beyond it the resized photograph is a thread hundreds of windows long
@@ -116,18 +116,24 @@ def as_pixels(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> np.nd
     return read_image(Path(image)).pixels
 
 
-def write_image(path: Path, pixels: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the suffix of `path`: whole or not at all.
-
-    An existing file is replaced. Raises UsageError for another suffix or a missing folder.
-    """
+def picture_writer(path: Path) -> str:
+    """Pillow's name for the format that the suffix of `path` asks for, or UsageError."""
     writer = _WRITERS.get(path.suffix.lower())
     if writer is None:
         raise UsageError(
             f"{path}: cannot write pictures as {path.suffix or 'a file without suffix'}",
             hint=f"end the name in {', '.join(_WRITERS)}",
         )
-    if not path.parent.is_dir():
+    return writer
+
+
+def write_image(path: Path, pixels: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB as PNG or JPEG, by the suffix of `path`: whole or not at all.
+
+    An existing file is replaced. Raises UsageError for another suffix or a missing folder.
+    """
+    writer = picture_writer(path)
+    if not is_folder(path.parent):
         raise UsageError(
             f"{path}: the folder {path.parent} does not exist", hint="create it, or name another"
         )
@@ -166,7 +172,7 @@ def _open_unblocked(path: Path) -> BinaryIO:
 
 def _unopened(source: Path | BinaryIO, name: str, error: OSError) -> ImageReadError:
     if isinstance(source, Path):
-        if source.is_dir():
+        if is_folder(source):
             return ImageReadError(
                 f"{name} is a folder",
                 hint="`clipcount batch FOLDER --csv FILE` counts in all of it",

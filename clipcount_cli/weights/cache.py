@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcount_cli.errors import UsageError, WeightsError
+from clipcount_cli.files import is_file, is_folder
 from clipcount_cli.weights.checkpoint import (
     compute_digest,
     load_state,
@@ -69,7 +70,7 @@ def location(name: str) -> Path:
 
 def installed() -> dict[str, Path]:
     """Every installed name with its file, sorted by name."""
-    files = sorted(home().glob(f"*{SUFFIX}")) if home().is_dir() else []
+    files = sorted(home().glob(f"*{SUFFIX}")) if is_folder(home()) else []
     return {file.name.removesuffix(SUFFIX): file for file in files if _NAME.fullmatch(file.name)}
 
 
@@ -87,7 +88,7 @@ def resolve(weights: str | Path | None) -> ResolvedWeights:
     if name in (here := installed()):
         return ResolvedWeights(_counting(here[name]), name)
     path = Path(weights).expanduser()
-    if path.is_file():
+    if is_file(path):
         return ResolvedWeights(_counting(path), path.stem)
     raise _unknown(weights)
 
@@ -105,7 +106,7 @@ def _default() -> ResolvedWeights:
 
 
 def _present(path: Path, name: str) -> Path:
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(
             f"the weights {name} should be at {path}, but are not",
             hint="install clipcount-cli anew, or name other weights with --weights",
@@ -199,7 +200,7 @@ def remove(name: str) -> Path:
     if name == EMBEDDED_NAME:
         raise UsageError(f"{EMBEDDED_NAME} is part of the package and cannot be removed")
     path = location(name)
-    if not path.is_file():
+    if not is_file(path):
         raise WeightsError(
             f"no weights called {name} are installed",
             hint="see `clipcount download-weights --list`",

@@ -431,6 +431,15 @@ def test_an_unknown_suffix_or_folder_is_a_usage_error(tmp_path, name):
     assert caught.value.hint
 
 
+def test_an_overlong_name_is_told_in_words(tmp_path):
+    path = tmp_path / ("x" * 300 + ".png")
+
+    with pytest.raises(ImageReadError, match="cannot be read"):
+        read_image(path)
+    with pytest.raises(ClipCountError, match="cannot write"):
+        write_image(path, noise(4, 4))
+
+
 def test_a_picture_too_long_for_jpeg_names_png(tmp_path):
     with pytest.raises(UsageError, match="too many for a JPEG"):
         write_image(tmp_path / "heat.jpg", np.zeros((1, 70_000, 3), np.uint8))
