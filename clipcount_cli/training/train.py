@@ -26,7 +26,7 @@ from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import Dataset, load_dataset
 from clipcount_cli.data.samples import Prepared, Sample
-from clipcount_cli.errors import TrainingError, UsageError
+from clipcount_cli.errors import DataError, TrainingError, UsageError
 from clipcount_cli.evaluation import Metrics, evaluate, gathered
 from clipcount_cli.training.folder import Row, RunFolder
 from clipcount_cli.training.limits import check_network, check_training
@@ -67,6 +67,8 @@ class Settings:
     precision: str
     data_sha256: str
     train: TrainConfig
+    device: str  # its type: where the run goes on unless --device says otherwise
+    world_size: int  # processes
 
 
 def train(request: Request) -> RunFolder:
@@ -90,27 +92,38 @@ def train(request: Request) -> RunFolder:
             pick_precision(request.precision, device),
             _fingerprint(dataset),
             start.config,
+            device.type,
+            distributed.world_size(),
         )
         return _run(folder, settings, start, dataset, device, begins=True)
 
 
 def resume(run: Path, request: Request) -> RunFolder:
-    """Go on exactly where `run` stopped; UsageError names each option that differs from then."""
+    """Go on exactly where `run` stopped; UsageError names each option that differs from then.
+
+    The data may have moved, and device and processes may be others: config.json then says so.
+    """
     folder = RunFolder(run)
     if not folder.config.is_file() or not folder.last.is_file():
         raise UsageError(f"{run} holds no training to go on with", hint="start one with --data DIR")
     settings = _read_settings(folder)
     _refuse_differences(request, settings, run)
     check_training(settings.train)
-    device = _device(request.device)
+    data = request.data or Path(settings.data)
+    if not data.is_dir():
+        raise DataError(
+            f"{data}, which {run} learns from, is not a folder",
+            hint=f"give its new place with --data: --resume {run} --data DIR",
+        )
+    device = _device(settings.device if request.device == "auto" else request.device)
     with distributed.joined(device):
-        dataset = _load(Path(settings.data), settings.part)
+        dataset = _load(data, settings.part)
         if _fingerprint(dataset) != settings.data_sha256:
             raise TrainingError(
-                f"{settings.data} is not what it was when {run} began: names, prompts or dots "
-                "have changed",
-                hint=f"start anew from its weights: --init {folder.last} --data {settings.data}",
+                f"{data} is not what it was when {run} began: names, prompts or dots have changed",
+                hint=f"start anew from its weights: --init {folder.last} --data {data}",
             )
+        settings = _moved(settings, data, device)
         state, metadata = checkpoint.load_state(folder.last)
         model = ClipCount(metadata.config)
         model.load_state_dict(state, strict=False)
@@ -283,9 +296,25 @@ def _read_settings(folder: RunFolder) -> Settings:
     return settings
 
 
+def _moved(settings: Settings, data: Path, device: torch.device) -> Settings:
+    """The settings of a run that goes on here; where that can change its weights, it is said."""
+    here = dataclasses.replace(
+        settings,
+        data=str(data.resolve()),
+        device=device.type,
+        world_size=distributed.world_size(),
+    )
+    then, now = (f"{each.device} (processes: {each.world_size})" for each in (settings, here))
+    if then != now and distributed.is_first():
+        console.notice(
+            f"this run was on {then} and goes on on {now}: its weights will not be, bit for bit, "
+            "what they would have been"
+        )
+    return here
+
+
 def _refuse_differences(request: Request, settings: Settings, run: Path) -> None:
     asked: dict[str, Any] = {
-        "data": None if request.data is None else str(request.data.resolve()),
         "out": None if request.out is None else str(request.out.resolve()),
         "init": request.init,
         "recipe": request.recipe and request.recipe.value,

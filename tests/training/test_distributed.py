@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,7 @@ def test_two_processes_follow_one_over_20_steps(data, weights, tmp_path):
 
     assert (one.exit_code, two.returncode) == (0, 0), one.output + told
     assert printed == f"{tmp_path / 'two' / 'best.safetensors'}\n"
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["world_size"] == 2
     losses = []
     for name in ("one", "two"):
         with (tmp_path / name / "log.csv").open(newline="") as file:

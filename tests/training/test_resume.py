@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,11 @@ from small_training import draw_dots, run_train, save_small
 
 from clipcount_cli import evaluation
 from clipcount_cli.training import folder as run_folder
+from clipcount_cli.training import train
 from clipcount_cli.training.trainer import Trainer
 from clipcount_cli.weights import checkpoint
 
+CPU = torch.device("cpu")
 OPTIONS = (
     *("--epochs", 3, "--batch", 4, "--device", "cpu", "--precision", "fp32"),  # 2 steps an epoch
     *("--validate-every", 1, "--save-minutes", 0, "--tuning", "full"),
@@ -167,6 +171,64 @@ def test_resuming_on_changed_data_is_refused(undisturbed, data):
     points.write_text(before)
     assert result.exit_code == 1
     assert "is not what it was" in result.stderr
+
+
+def test_a_run_goes_on_where_its_data_have_moved_to(undisturbed, weights, tmp_path):
+    data, run, plain = draw_dots(tmp_path / "data", 12), tmp_path / "run", Trainer.step
+
+    def step(self, batch, stop=False):
+        if self.step_number == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return plain(self, batch, stop)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "step", step)
+        run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
+    moved = data.rename(tmp_path / "moved")
+
+    lost = run_train("--resume", run)
+    resumed = run_train("--resume", run, "--data", moved)
+    again = run_train("--resume", run)
+
+    assert lost.exit_code == 1
+    assert "give its new place with --data" in lost.stderr
+    assert resumed.exit_code == 0, resumed.output
+    assert_same(run, undisturbed)
+    assert again.exit_code == 0, again.output  # it remembers the new place
+
+
+def test_resuming_on_other_data_is_refused(undisturbed, tmp_path):
+    other = draw_dots(tmp_path / "other", 12, seed=1)
+
+    result = run_train("--resume", undisturbed, "--data", other)
+
+    assert result.exit_code == 1
+    assert "is not what it was" in result.stderr
+
+
+@pytest.mark.parametrize(("options", "asked"), [((), "cpu"), (("--device", "cuda"), "cuda")])
+def test_a_run_goes_on_on_the_kind_of_device_it_began_on(options, asked, undisturbed, monkeypatch):
+    picked = []
+    monkeypatch.setattr(train, "pick_device", lambda name: picked.append(name) or CPU)
+
+    result = run_train("--resume", undisturbed, *options)
+
+    assert result.exit_code == 0, result.output
+    assert picked == [asked]
+    assert "bit for bit" not in result.stderr
+
+
+def test_another_device_or_number_of_processes_is_said(undisturbed, tmp_path):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    assert (config["device"], config["world_size"]) == ("cpu", 1)
+    (run / "config.json").write_text(json.dumps({**config, "device": "cuda", "world_size": 2}))
+
+    told = run_train("--resume", run, "--device", "cpu").stderr
+
+    words = " ".join(told.split())
+    assert "was on cuda (processes: 2) and goes on on cpu (processes: 1)" in words
+    assert "bit for bit" in words
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
