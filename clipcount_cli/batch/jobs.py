@@ -21,6 +21,7 @@ from clipcount_cli.batch.results import Key, as_name, as_text
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, DataError, UsageError
+from clipcount_cli.files import exists, is_file, is_folder
 
 PROMPTS_FILE = "prompts.csv"  # looked for in FOLDER
 _NAMED_IN_NOTICES = 3  # examples; the rest is a number
@@ -73,6 +74,8 @@ class Found(NamedTuple):
 
 def read_list(source: str) -> list[str]:
     """The paths in a file (`-`: stdin), one a line, or parted by NUL as `find -print0` does."""
+    if source == "-" and sys.stdin is None:
+        raise DataError("cannot read the list -: stdin is closed", hint="name a file of paths")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
@@ -92,7 +95,7 @@ def make_plan(
 
     left_out: folders not searched, because the run writes pictures there.
     """
-    folder = sources[0] if len(sources) == 1 and Path(sources[0]).is_dir() else None
+    folder = sources[0] if len(sources) == 1 and is_folder(sources[0]) else None
     if folder is None:
         _check_single(sources)
         found = _find_given(sources, left_out)
@@ -114,7 +117,7 @@ def _find_given(sources: Sequence[str], left_out: Sequence[Path]) -> list[Found]
     """Images named one by one, and those in folders among them, in the order given."""
     found: dict[str, Found] = {}
     for source in sources:
-        if Path(source).is_dir():
+        if is_folder(source):
             start = source.rstrip("/" + os.sep) or source
             for image in find_images(source, left_out):
                 name = f"{as_text(start)}/{image.name}"
@@ -194,7 +197,7 @@ def _with_prompts(
     if prompts:
         return _same_prompts(found, prompts)
     beside = Path(folder, PROMPTS_FILE) if folder is not None else None
-    if prompts_file is None and beside is not None and beside.is_file():
+    if prompts_file is None and beside is not None and is_file(beside):
         prompts_file = beside
     if prompts_file is not None:
         return _listed_prompts(found, folder, prompts_file)
@@ -257,7 +260,7 @@ def _place_absent(
         place = Path(folder or "", as_name(name))
         if folder is not None:
             by_name[name] = Found(name, str(place))
-        if folder is None or not place.exists():
+        if folder is None or not exists(place):
             gone.append(name)
     if not gone:
         return []

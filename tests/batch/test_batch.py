@@ -169,6 +169,33 @@ def test_a_list_of_paths_may_come_from_stdin(run, photos, rows):
     assert [row["image"] for row in rows()] == [str(photos / "4.png"), str(photos / "2.png")]
 
 
+def test_a_list_from_a_closed_stdin_is_told_in_words(run, monkeypatch):
+    monkeypatch.setattr("clipcount_cli.batch.jobs.sys", type("sys", (), {"stdin": None}))
+
+    result = run("--from-file", "-", "--prompt", "apples")
+
+    assert result.exit_code == 1
+    assert "stdin is closed" in result.stderr
+
+
+def test_an_overlong_line_of_a_list_is_a_failed_row(run, photos, rows):
+    listed = f"{'x' * 300}.png\n{photos / '2.png'}\n"
+
+    result = run("--from-file", "-", "--prompt", "apples", input=listed)
+
+    assert result.exit_code == 3
+    assert [row["status"] for row in rows()] == ["failed", "ok"]
+
+
+def test_an_overlong_name_among_the_prompts_is_a_failed_row(run, photos, rows):
+    (photos / "prompts.csv").write_text(f"image,prompt\n1.png,figs\n{'x' * 300}.png,figs\n")
+
+    result = run(photos)
+
+    assert result.exit_code == 3
+    assert [row["status"] for row in rows()] == ["ok", "failed"]
+
+
 def test_rows_can_go_to_stdout(weights, photos):
     result = batch(weights, photos, "--prompt", "apples", "--csv", "-", "-q")
 
