@@ -76,7 +76,8 @@ def render_photographs(data: Path) -> None:
         scene = render_scene(seed, catalogue, SCENES, "test" if split == "test" else "train")
         name = f"{seed:02}.png"
         Image.fromarray(scene.pixels).save(data / "images" / name)
-        rows.extend((name, NOUN.plural, x, y) for x, y in scene.points_px[NOUN.plural].tolist())
+        shown = scene.points_px.get(NOUN.plural, np.zeros((0, 2))).tolist()
+        rows.extend((name, NOUN.plural, x, y) for x, y in shown or [("", "")])
     splits = [(f"{seed:02}.png", split) for seed, split in enumerate(SPLITS)]
     _write(data / "points.csv", ("image", "prompt", "x", "y"), rows)
     _write(data / "split.csv", ("image", "split"), splits)
