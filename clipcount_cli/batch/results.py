@@ -22,7 +22,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from clipcount_cli.errors import DataError, UsageError
-from clipcount_cli.files import cannot_write, written_whole
+from clipcount_cli.files import cannot_write, exists, written_whole
 
 COLUMNS = ("image", "prompt", "count", "status", "message", "width", "height", "weights")
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -268,7 +268,7 @@ class Targets:
 
     def read(self) -> list[Row]:
         """The whole rows on disk."""
-        if self.csv is None or not self.csv.exists():
+        if self.csv is None or not exists(self.csv):
             return []
         return decode_rows(self.csv.read_bytes(), str(self.csv), self.excel)
 

@@ -25,7 +25,7 @@ from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Tar
 from clipcount_cli.batch.shards import merge, parse_shard
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, ExitCode, InterruptedRunError, UsageError
-from clipcount_cli.files import refuse_existing
+from clipcount_cli.files import exists, is_file, is_folder, refuse_existing
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
@@ -189,18 +189,18 @@ def _check(request: BatchRequest) -> None:
     if twice := [path for place, path in enumerate(used) if path in used[:place]]:
         raise UsageError(f"{twice[0]} has two purposes", hint="give each a file of its own")
     for path in request.outputs:
-        if path.exists() and not path.is_file():
+        if exists(path) and not is_file(path):
             raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
         if path.suffix.lower() in IMAGE_SUFFIXES:
             raise UsageError(f"{path} is named like a photograph", hint="name it like out.csv")
     csv = request.targets.csv
-    there = csv is not None and csv.exists()
+    there = csv is not None and exists(csv)
     if there and not (request.resume or request.overwrite):
         hint = "go on with --resume, start anew with --overwrite, or name another file"
         raise UsageError(f"{csv} exists already", hint=hint)
     resumed = request.resume and there  # else what stands there is of no run known here
     refuse_existing(*request.outputs, overwrite=request.overwrite or resumed)
-    if request.heatmaps is not None and request.heatmaps.exists() and not request.heatmaps.is_dir():
+    if request.heatmaps and exists(request.heatmaps) and not is_folder(request.heatmaps):
         raise UsageError(f"{request.heatmaps} is not a folder", hint="--heatmaps takes a folder")
 
 
@@ -215,7 +215,7 @@ def _lists(request: BatchRequest) -> list[Path]:
 def _spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
     """Refuse to write over what is to be read, or heatmaps where they would be read."""
     for output in request.outputs:
-        if output.exists() and any(_is_same_file(source, output) for source in sources):
+        if exists(output) and any(_is_same_file(source, output) for source in sources):
             raise UsageError(
                 f"{output} is to be read, and would be overwritten", hint="name another file"
             )
@@ -256,11 +256,11 @@ def _plan(request: BatchRequest) -> Plan:
 def _refuse_existing_heatmaps(folder: Path, plan: Plan) -> None:
     from clipcount_cli.batch.pictures import heatmap_path
 
-    if not folder.is_dir():
+    if not is_folder(folder):
         return
     for job in plan.jobs:
         refuse_existing(
-            *(p for p in (heatmap_path(folder, job.image, t) for t in job.prompts) if p.exists())
+            *(p for p in (heatmap_path(folder, job.image, t) for t in job.prompts) if exists(p))
         )
 
 

@@ -544,3 +544,11 @@ def test_pages_left_unread_are_told_in_the_row(run, rows, tmp_path):
     run(tmp_path / "photos")
 
     assert (rows()[0]["status"], rows()[0]["message"]) == ("ok", "first of 3 pages")
+
+
+def test_an_output_whose_name_is_too_long_is_told_in_one_line(weights, photos, tmp_path):
+    result = batch(weights, photos, "--prompt", "apples", "--csv", tmp_path / ("x" * 300 + ".csv"))
+
+    assert result.exit_code == 1
+    assert "File name too long" in result.stderr
+    assert isinstance(result.exception, SystemExit)
