@@ -42,7 +42,7 @@ class Counter(core.Counter):
 
 def load_counter(
     weights: str | Path | ResolvedWeights | None = None,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> Counter:
     """Load `weights` (a name, a file; None: clip-count where installed, else tiny) to count with.
@@ -52,7 +52,7 @@ def load_counter(
     UsageError where no machine has it.
     """
     chosen = weights if isinstance(weights, ResolvedWeights) else resolve(weights)
-    place = pick_device(device)
+    place = pick_device(str(device))
     precision = pick_precision(precision, place)
     if place.type == "cuda" and precision == "fp32":
         torch.backends.cudnn.allow_tf32 = False  # torch's default rounds convolutions to 10 bits
