@@ -5,11 +5,12 @@ Heavy modules are imported by the command that needs them, so that `--help` answ
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -393,7 +394,20 @@ def main() -> None:
     warnings.filterwarnings("ignore", module="PIL")  # what it warns of is refused, or harmless
     # open_clip loads timm where it is installed, for image towers that no model here has: 0.3 s.
     sys.modules.setdefault("timm", None)  # type: ignore[arg-type]
-    app(prog_name="clipcount")
+    try:
+        app(prog_name="clipcount")
+    except SystemExit as end:
+        if isinstance(end.code, int):
+            _leave(end.code)
+        raise
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process at once: Python would take torch's modules apart for a second."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
