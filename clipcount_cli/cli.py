@@ -398,11 +398,11 @@ def main() -> None:
         app(prog_name="clipcount")
     except SystemExit as end:
         if isinstance(end.code, int):
-            _leave(end.code)
+            leave(end.code)
         raise
 
 
-def _leave(code: int) -> NoReturn:
+def leave(code: int) -> NoReturn:
     """End the process at once: Python would take torch's modules apart for a second."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

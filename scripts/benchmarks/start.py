@@ -31,6 +31,7 @@ STAGED_COUNT = """
 import time
 marks = [time.time()]
 from clipcount_cli import console
+from clipcount_cli.cli import leave
 from clipcount_cli.weights.cache import resolve
 from clipcount_cli import single
 from clipcount_cli.api import load_counter
@@ -57,6 +58,7 @@ size_mb = sum(p.numel() * p.element_size() for p in counter.model.parameters()) 
 said = {"marks": marks, "imports_mb": imports_mb, "peak_mb": memory_mb("VmHWM"),
         "weights_mb": size_mb, "label": f"{counter.device} {counter.precision}"}
 print(json.dumps(said), file=sys.stderr)
+leave(0)
 """
 
 
