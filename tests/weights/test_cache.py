@@ -35,6 +35,7 @@ def test_default_is_tiny_with_the_reason_where_nothing_is_installed():
     resolved = cache.resolve(None)
 
     assert resolved.name == "tiny"
+    assert "good for everyday things" in (resolved.notice or "")
     assert "clip-count is not installed" in (resolved.notice or "")
     assert "clipcount download-weights" in (resolved.notice or "")
 
