@@ -98,8 +98,8 @@ def _default() -> ResolvedWeights:
         notice = f"counting with {DEFAULT_NAME}, which is installed"
         return ResolvedWeights(path, DEFAULT_NAME, notice)
     notice = (
-        f"counting with {EMBEDDED_NAME}, good for everyday things that lie apart on a plain ground: the "
-        f"large {DEFAULT_NAME} is not installed (`clipcount download-weights` fetches it)"
+        f"counting with {EMBEDDED_NAME}, good for everyday things that lie apart on a plain "
+        f"ground: the large {DEFAULT_NAME} is not installed (`clipcount download-weights` fetches it)"
     )
     path = _present(asset(TABLE[EMBEDDED_NAME].asset or ""), EMBEDDED_NAME)
     return ResolvedWeights(path, EMBEDDED_NAME, notice)
