@@ -99,7 +99,8 @@ def _default() -> ResolvedWeights:
         return ResolvedWeights(path, DEFAULT_NAME, notice)
     notice = (
         f"counting with {EMBEDDED_NAME}, good for everyday things that lie apart on a plain "
-        f"ground: the large {DEFAULT_NAME} is not installed (`clipcount download-weights` fetches it)"
+        f"ground: the large {DEFAULT_NAME} is not installed "
+        "(`clipcount download-weights` fetches it)"
     )
     path = _present(asset(TABLE[EMBEDDED_NAME].asset or ""), EMBEDDED_NAME)
     return ResolvedWeights(path, EMBEDDED_NAME, notice)
