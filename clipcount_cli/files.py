@@ -21,14 +21,15 @@ def refuse_sharing(*paths: Path | None) -> None:
     """Raise UsageError where two of `paths` are one file: one would be lost."""
     named = [path for path in paths if path is not None]
     for first, second in itertools.combinations(named, 2):
-        if _is_same_file(first, second):
+        if is_same_file(first, second):
             raise UsageError(f"{first} has two purposes", hint="give each a file of its own")
 
 
-def _is_same_file(first: Path, second: Path) -> bool:
+def is_same_file(first: Path, second: Path) -> bool:
+    """Whether both name one file, by whatever links; also one that is yet to be written."""
     try:
         return first.samefile(second)
-    except OSError:  # at least one is yet to be written
+    except OSError:
         return os.path.realpath(first) == os.path.realpath(second)
 
 

@@ -275,10 +275,10 @@ class _Flow:
         """Call the network for every full batch; for a smaller one if nothing else will come."""
         while self.calling < self.network_calls:
             size = self.network.size
-            waiting = self.reading and time.monotonic() - self.last_call < PATIENCE_S
-            at_end = not self.calling and not self.joining and not waiting
             if self.joining > JOINS_AHEAD * size:
                 return
+            waiting = self.reading and time.monotonic() - self.last_call < PATIENCE_S
+            at_end = not self.calling and not self.joining and not waiting
             if len(self.pairs) >= size or (at_end and self.pairs and not self.windows):
                 pairs = _take(self.pairs, size)
                 self._call(partial(self._decode, pairs), partial(self._decode_done, pairs))

@@ -25,7 +25,14 @@ from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Tar
 from clipcount_cli.batch.shards import merge, parse_shard
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, ExitCode, InterruptedRunError, UsageError
-from clipcount_cli.files import exists, is_file, is_folder, refuse_existing
+from clipcount_cli.files import (
+    exists,
+    is_file,
+    is_folder,
+    is_same_file,
+    refuse_existing,
+    refuse_sharing,
+)
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
@@ -185,9 +192,7 @@ def _check(request: BatchRequest) -> None:
         raise UsageError("--resume and --overwrite exclude each other", hint="leave one out")
     if request.resume and request.csv == "-":
         raise UsageError("stdout cannot be resumed", hint="name a file: --csv out.csv --resume")
-    used = [path.resolve() for path in (*request.outputs, *_lists(request))]
-    if twice := [path for place, path in enumerate(used) if path in used[:place]]:
-        raise UsageError(f"{twice[0]} has two purposes", hint="give each a file of its own")
+    refuse_sharing(*request.outputs, *_lists(request))
     for path in request.outputs:
         if exists(path) and not is_file(path):
             raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
@@ -215,7 +220,7 @@ def _lists(request: BatchRequest) -> list[Path]:
 def _spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
     """Refuse to write over what is to be read, or heatmaps where they would be read."""
     for output in request.outputs:
-        if exists(output) and any(_is_same_file(source, output) for source in sources):
+        if exists(output) and any(is_same_file(Path(source), output) for source in sources):
             raise UsageError(
                 f"{output} is to be read, and would be overwritten", hint="name another file"
             )
@@ -228,13 +233,6 @@ def _spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
                 f"heatmaps in {request.heatmaps} would lie among the photographs in {folder}",
                 hint=f"name another folder: --heatmaps {Path(folder, 'heatmaps')}",
             )
-
-
-def _is_same_file(source: str, output: Path) -> bool:
-    try:
-        return output.samefile(source)
-    except OSError:
-        return False
 
 
 def _plan(request: BatchRequest) -> Plan:

@@ -10,18 +10,13 @@ import sys
 
 import numpy as np
 import pytest
-from photo_folders import batch, draw, draw_folder, save_weights, small_counter
+from photo_folders import batch, draw, draw_folder, small_counter
 from PIL import Image
 
 from clipcount_cli.batch.pictures import heatmap_path
 from clipcount_cli.counting.images import read_image
 
 needs_posix_names = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from photo_folders import batch, draw, draw_folder, fork_batch, save_weights, small_counter
+from photo_folders import batch, draw, draw_folder, fork_batch, small_counter
 from PIL import Image
 
 from clipcount_cli.batch.fixed_batch import FixedBatch
@@ -33,11 +33,6 @@ KILLS = int(os.environ.get("CLIPCOUNT_TEST_KILLS", "4"))
 PROMPTS = ("--prompt", "apples", "--prompt", "figs")
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ from photo_folders import (
     draw,
     draw_folder,
     fork_batch,
-    save_weights,
     small_counter,
 )
 
@@ -30,11 +29,6 @@ from clipcount_cli.batch.sharing import Team
 
 ROOT = Path(__file__).parents[2]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its processes")
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return save_weights(tmp_path_factory.mktemp("weights") / "small.safetensors")
 
 
 @pytest.fixture
