@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -55,15 +56,25 @@ if TYPE_CHECKING:
 class ErrorBoundary(TyperGroup):
     """Turns every user-facing failure into its message and exit code, for the shell and tests."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> typer.Context:
+        with _failures_told():  # --version prints while options are read
+            return cast(typer.Context, super().make_context(*args, **kwargs))
+
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        try:
+        with _failures_told():
             return super().invoke(ctx)
-        except ClipCountError as error:
-            console.show_error(error)
-            raise typer.Exit(error.exit_code) from error
-        except KeyboardInterrupt as error:
-            console.warn("interrupted")
-            raise typer.Exit(ExitCode.INTERRUPTED) from error
+
+
+@contextmanager
+def _failures_told() -> Iterator[None]:
+    try:
+        yield
+    except ClipCountError as error:
+        console.show_error(error)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        console.warn("interrupted")
+        raise typer.Exit(ExitCode.INTERRUPTED) from error
 
 
 app = typer.Typer(

@@ -102,6 +102,8 @@ def model_config_from_json(data: Mapping[str, Any]) -> ModelConfig:
     )
     if config.heads < 1 or config.width % config.heads:
         raise ValueError(f"heads {config.heads} do not divide width {config.width}")
+    if config.template.count("{}") != 1 or set("{}") & set(config.template.replace("{}", "")):
+        raise ValueError(f"template is {reprlib.repr(config.template)}")
     return config
 
 
@@ -215,7 +217,7 @@ class TrainConfig:
     contrast_empty: Annotated[bool, "contrastive loss also where a prompt names nothing"] = False
     occupied_above: Annotated[float, "a patch is occupied where the target is above this"] = 0.1
 
-    absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 2
+    absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 1
     class_mosaic_share: Annotated[float, "windows that join photographs of different classes"] = (
         0.25
     )

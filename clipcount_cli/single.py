@@ -32,10 +32,9 @@ def read(image: str) -> Photo:
 
 def count(counter: Counter, photo: Photo, prompts: Sequence[str], tiles: int) -> list[CountResult]:
     """Count each prompt, and say what of it these weights cannot read."""
-    results = counter.count(photo.pixels, prompts, tiles)
     for hidden in filter(None, map(counter.unread_part, dict.fromkeys(prompts))):
         console.warn(hidden)
-    return results
+    return counter.count(photo.pixels, prompts, tiles)
 
 
 def write_pictures(

@@ -127,6 +127,17 @@ def test_a_full_stdout_is_told_in_words(options, photo, weights, monkeypatch, ca
     assert capfd.readouterr().err.startswith("error: no space left to write stdout")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_version_that_cannot_be_told_is_an_error_in_words(monkeypatch, capfd):
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as ended:
+            app(["--version"])
+
+    assert ended.value.code == 1
+    assert capfd.readouterr().err.startswith("error: no space left to write stdout")
+
+
 def test_a_closed_stdout_is_told_in_words(photo, weights, monkeypatch, capfd):
     monkeypatch.setattr(sys, "stdout", None)
 

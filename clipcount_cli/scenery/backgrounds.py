@@ -294,16 +294,15 @@ def pick_ground(
     """
     kind = str(rng.choice(SUITED[suited].split()))
     pixels = ground(kind, int(rng.integers(GROUNDS_A_KIND)), part)
-    photographed = suited != "microscope" and bool(
-        rng.random() < (BARE_PHOTOGRAPHED if bare else PHOTOGRAPHED)
-    )
-    if photographed and photographs:
+    share = BARE_PHOTOGRAPHED if bare else PHOTOGRAPHED
+    photographed = suited != "microscope" and bool(rng.random() < share) and bool(photographs)
+    if photographed:
         pixels = photographs[int(rng.integers(len(photographs)))]
     crop_px = int(GROUND_SIDE_PX * rng.uniform(0.45, 1.0))
     left, top = rng.integers(0, GROUND_SIDE_PX - crop_px + 1, 2)
     box = (int(left), int(top), int(left) + crop_px, int(top) + crop_px)
     crop = Image.fromarray(pixels).resize((side_px, side_px), Image.Resampling.BILINEAR, box)
-    if photographed and photographs and rng.random() < (0.2 if bare else 0.75):
+    if photographed and rng.random() < (0.2 if bare else 0.75):
         crop = crop.filter(ImageFilter.BoxBlur(rng.uniform(1, 8) * side_px / 224))
     if rng.random() < 0.5:
         crop = crop.transpose(Image.Transpose.TRANSPOSE)

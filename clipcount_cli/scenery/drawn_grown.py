@@ -116,9 +116,9 @@ def strawberry(brush: Brush) -> Surface:
 
 
 def blueberry(brush: Brush) -> Surface:
-    tone = np.array([0.16, 0.2, brush.between(0.3, 0.45)], np.float32) * brush.between(0.7, 1.3)
-    bloom = np.clip(0.3 + 0.5 * brush.noise(4), 0, 0.7)
-    albedo = blend(brush.plain(tone), (0.45, 0.5, 0.65), bloom)
+    tone = np.array([0.13, 0.15, brush.between(0.18, 0.4)], np.float32) * brush.between(0.5, 1.3)
+    bloom = np.clip(brush.between(0.0, 0.35) + 0.5 * brush.noise(4), 0, 0.7)
+    albedo = blend(brush.plain(tone), (0.42, 0.46, brush.between(0.52, 0.65)), bloom)
     at = (brush.between(-0.5, 0.5), brush.between(-0.5, 0.5))
     if brush.chance(0.6):
         albedo = blend(albedo, (0.06, 0.06, 0.12), leafy(brush, at, 0.36))

@@ -26,7 +26,7 @@ from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import Dataset, load_dataset
 from clipcount_cli.data.samples import Prepared, Sample
-from clipcount_cli.errors import DataError, TrainingError, UsageError
+from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
 from clipcount_cli.evaluation import Metrics, evaluate, gathered
 from clipcount_cli.training.folder import Row, RunFolder
 from clipcount_cli.training.limits import check_network, check_training
@@ -116,6 +116,11 @@ def resume(run: Path, request: Request) -> RunFolder:
             hint=f"give its new place with --data: --resume {run} --data DIR",
         )
     device = _device(settings.device if request.device == "auto" else request.device)
+    if settings.precision == "fp16" and device.type == "cpu":
+        raise DeviceError(
+            f"{run} trains in fp16, which a CPU does not multiply in",
+            hint="go on where there is a GPU: --device cuda",
+        )
     with distributed.joined(device):
         dataset = _load(data, settings.part)
         if _fingerprint(dataset) != settings.data_sha256:

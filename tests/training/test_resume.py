@@ -231,6 +231,18 @@ def test_another_device_or_number_of_processes_is_said(undisturbed, tmp_path):
     assert "bit for bit" in words
 
 
+def test_a_run_in_half_precision_does_not_go_on_on_a_cpu(undisturbed, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "precision": "fp16"}))
+
+    result = run_train("--resume", run)
+
+    assert result.exit_code == 1
+    assert "trains in fp16, which a CPU does not multiply in" in " ".join(result.stderr.split())
+
+
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
     result = run_train("--resume", tmp_path)
 

@@ -131,6 +131,8 @@ def reconfigure(path, part=None, **values):
         ({"mlp_ratio": math.nan}, "mlp_ratio is nan"),
         ({"readout": "end"}, "readout is 'end'"),
         ({"template": 3}, "template is 3"),
+        ({"template": "a photo"}, "template is 'a photo'"),
+        ({"template": "{} {"}, "template is '{} {'"),
         ({"antialias": 1}, "antialias is 1"),
         ({"decoder_widths": [64, "b"]}, r"decoder_widths is \(64, 'b'\)"),
         ({"decoder_widths": 64}, "decoder_widths is 64"),
