@@ -1,4 +1,4 @@
-"""Speed, measured on this machine: `scripts/benchmark.py network`, `start`, `batch` or `train`.
+"""Speed, measured on this machine: `benchmark.py network`, `start`, `batch`, `train` or `scenes`.
 
 `network` and `start` stand in benchmarks/, `batch` in batch_speed.py. `train` works on photographs
 of noise in FSC-147's size, because speed does not depend on what they show: its losses mean
@@ -26,6 +26,7 @@ from clipcount_cli.api import DTYPES, pick_device, pick_precision
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.data.scenes import Catalogue, SceneConfig, render_scene
 from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.training.loop import prefetched
 from clipcount_cli.training.photos import Photo
@@ -38,6 +39,7 @@ TRAIN_IMAGES, VALIDATION_IMAGES, EPOCHS, VALIDATE_EVERY = 3659, 1286, 230, 10
 PHOTOGRAPHS = 128  # in memory; which ones are seen again does not matter
 DOTS = 50  # a photograph, about FSC-147's mean
 WARM_UP_STEPS = 3
+WARM_UP_SCENES = 4000  # grounds and cut-outs are drawn when first needed, and kept
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -82,6 +84,23 @@ def train_speed(
         (f"{EPOCHS} epochs", f"{projected / 60:.1f} min"),
     ]
     console.show_table(("training", "measured"), rows)
+
+
+@app.command("scenes")
+def scene_speed(
+    material: Annotated[Path | None, typer.Option(help="Folder of cut-outs.")] = None,
+    scenes: Annotated[int, typer.Option(help="How many to render.")] = 300,
+) -> None:
+    """Measure how fast one process renders scenes of 224 px."""
+    catalogue = Catalogue.drawn() if material is None else Catalogue.from_material(material)
+    config = SceneConfig()
+    for seed in range(WARM_UP_SCENES):
+        render_scene(seed, catalogue, config)
+    started = time.perf_counter()
+    for seed in range(WARM_UP_SCENES, WARM_UP_SCENES + scenes):
+        render_scene(seed, catalogue, config)
+    a_second = scenes / (time.perf_counter() - started)
+    console.show_table(("rendering", "measured"), [("scenes a second", f"{a_second:.0f}")])
 
 
 def make_trainer(

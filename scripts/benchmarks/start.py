@@ -14,12 +14,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from PIL import Image
 
 from benchmarks.stand_ins import find_or_draw
 from clipcount_cli import console
+from clipcount_cli.config import WindowConfig
+from clipcount_cli.counting.counter import WINDOWS_AT_ONCE
 from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
 
 EXAMPLE = Path(__file__).parents[2] / "clipcount_cli" / "assets" / "examples" / "coins.jpg"
@@ -75,11 +78,21 @@ def start_speed(
         for name in weights:
             file = find_or_draw(name, Path(folder)).path
             options = [str(EXAMPLE), str(file), device, precision.value]
-            show_stages(name, options, repeats)
+            panorama = draw_panorama(Path(folder) / "panorama.png")
+            show_stages(name, options, [str(panorama), *options[1:]], repeats)
             show_ratios(name, file, device, precision.value, repeats)
 
 
-def show_stages(name: str, options: list[str], repeats: int) -> None:
+def draw_panorama(path: Path) -> Path:
+    """Write a photograph of as many windows as the network takes at once."""
+    windows = WindowConfig()
+    width_px = windows.side_px + (WINDOWS_AT_ONCE - 1) * windows.stride_px
+    with Image.open(EXAMPLE) as example:
+        example.resize((width_px, windows.side_px)).save(path)
+    return path
+
+
+def show_stages(name: str, options: list[str], of_panorama: list[str], repeats: int) -> None:
     """Show the median of each stage of `count`, and the memory above the imports."""
     runs = [staged_run(options) for _ in range(1 + repeats)][1:]
     said = runs[-1][1]
@@ -88,13 +101,18 @@ def show_stages(name: str, options: list[str], repeats: int) -> None:
         for number, stage in enumerate(STAGES)
     ]
     rows.append(("in all", f"{median(sum(run[0]) for run in runs):.2f} s"))
-    above = said["peak_mb"] - said["imports_mb"]
-    rows.append(("memory above the imports", f"{above:.0f} MB"))
+    rows.append(("memory above the imports", above_imports(said)))
+    rows.append((f"the same, {WINDOWS_AT_ONCE} windows", above_imports(staged_run(of_panorama)[1])))
     rows.append(("of which parameters", f"{said['weights_mb']:.0f} MB"))
     console.show_table((f"count with {name}, {said['label']}", "median"), rows)
 
 
-def staged_run(options: list[str]) -> tuple[list[float], dict[str, object]]:
+def above_imports(said: dict[str, Any]) -> str:
+    """What one `count` took at its peak beyond the imports."""
+    return f"{said['peak_mb'] - said['imports_mb']:.0f} MB"
+
+
+def staged_run(options: list[str]) -> tuple[list[float], dict[str, Any]]:
     """Seconds of each stage of one `count` in a new process, and what it said of itself."""
     started = time.time()
     done = subprocess.run(
