@@ -205,7 +205,7 @@ class TrainConfig:
         "entropy"
     )
     density_weight: Annotated[float, "of the density loss"] = 10.0
-    count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.05
+    count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.12
     contrast_weight: Annotated[float, "of the contrastive loss beside the density's"] = 0.1
     negative_weight: Annotated[float, "of the contrast with the other prompts of a photograph"] = (
         0.1

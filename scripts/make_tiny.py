@@ -51,7 +51,7 @@ SCENE_SIDE_PX = 224  # rendered at the size the image tower sees
 TARGET_SIDE_PX = 192  # a density of half the full side costs a quarter, and has the same integral
 PROMPTS_A_SCENE = 3
 ASK_ABSENT = 0.7  # the chance that one of them names what is absent
-OTHER_NAMES = 0.4  # how often kinds, synonyms, singulars and "objects" are asked, beside names
+OTHER_NAMES = 0.6  # how often kinds, synonyms, singulars and "objects" are asked, beside names
 # Rare but costly: crowds, of which too few were counted, and small things on wide grounds
 SCENES = SceneConfig(side_px=SCENE_SIDE_PX, crowded=0.5, far=0.15, empty=0.08)
 TEST_SCENES = 120  # looked at after each epoch

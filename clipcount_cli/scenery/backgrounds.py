@@ -241,6 +241,8 @@ SUITED = {  # the kinds for each `Noun.ground`, the common ones named more than 
     "microscope": "tissue tissue tissue white",
     "street": "street street concrete concrete grass",
     "sky": "sky sky sky water plain",
+    "water": "water water water dark plain",
+    "shore": "water soil gravel concrete plain",
     "dark": "dark dark wood cloth clutter",
     "ground": "soil gravel concrete grass dark wood plain clutter",
 }

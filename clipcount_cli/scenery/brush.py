@@ -112,6 +112,10 @@ class Brush:
         shape = (self.side_px, self.side_px, 3)
         return np.broadcast_to(self.colour if colour is None else colour, shape).astype(np.float32)
 
+    def pastel(self, fade: float) -> Floats:
+        """The colour as a pale dye, where it keeps its name: a pale red would be a pink."""
+        return self.plain(self.colour + (1 - self.colour) * fade * self.colour[1])
+
     def dome(self, radius: Floats | None = None, bulge: float = 1.0) -> Floats:
         """The height of a ball (or, with bulge < 1, of a lens) over normalised `radius`."""
         distance = self.radius if radius is None else radius

@@ -43,6 +43,7 @@ DRAWINGS: dict[str, Callable[[Brush], Surface]] = {
     "spoons": metal.spoon,
     "knives": metal.knife,
     "umbrellas": made.umbrella,
+    "paper notes": made.paper_note,
     "dots": made.dot,
     "apples": grown.apple,
     "oranges": grown.orange,
@@ -64,6 +65,7 @@ DRAWINGS: dict[str, Callable[[Brush], Surface]] = {
     "leaves": grown.leaf,
     "flowers": grown.flower,
     "fish": grown.fish,
+    "crabs": grown.crab,
     "birds": grown.bird,
 }
 

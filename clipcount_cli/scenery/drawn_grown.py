@@ -284,23 +284,71 @@ def cookie(brush: Brush) -> Surface:
 
 
 def fish(brush: Brush) -> Surface:
-    """A fish from above or from the side: body, tail, fins."""
+    """A fish from above or from the side: body, tail, fins; or a spindle deep down in the water."""
+    deep = brush.chance(0.4)
     bend = brush.between(-0.25, 0.25) * (brush.x**2 - 0.2)
     y = brush.y + bend
-    wide = brush.between(0.2, 0.36)
+    wide = brush.between(0.3, 0.52) if deep else brush.between(0.2, 0.36)
     body = np.hypot((brush.x - 0.18) / 0.78, y / wide) - 1
     tail = np.maximum(np.abs(y) - (-0.4 - brush.x) * 0.6 - 0.05, -0.95 - brush.x)
     tail = np.maximum(tail, brush.x + 0.35)
     fin = np.hypot((brush.x - 0.1) / 0.2, y / (wide * 1.45)) - 1
-    scales = 0.1 * np.sin(brush.x * 34) * np.sin(y * 34)
     belly = np.clip(y / wide * 0.7 + 0.2, 0, 1) * brush.between(0, 0.8)
     albedo = blend(brush.plain(), (0.9, 0.88, 0.82), belly)
+    height = wide * np.sqrt(np.clip(-body, 0, 1))
+    distance = np.minimum(np.minimum(body * wide, tail), fin * wide)
+    if deep:  # nothing but a soft outline is left of it
+        alpha = np.clip(0.5 - distance * 10, 0, 1) * brush.between(0.7, 1.0)
+        return Surface(0.3 * height, albedo, alpha, 0.05, 10.0, 0.7)
+    scales = 0.1 * np.sin(brush.x * 34) * np.sin(y * 34)
     albedo = albedo * (1 + scales + 0.1 * brush.noise(6))[..., None]
     eye = np.hypot(brush.x - 0.72, y - 0.05) - 0.05
     albedo = blend(albedo, (0.03, 0.03, 0.03), brush.inside(eye))
-    height = wide * np.sqrt(np.clip(-body, 0, 1))
-    distance = np.minimum(np.minimum(body * wide, tail), fin * wide)
     return Surface(height, albedo, brush.inside(distance), 0.4, 15.0, 0.5)
+
+
+# Red, sand, brown, slate, ivory
+CRAB_TONES = np.array(
+    [
+        (0.8, 0.3, 0.15),
+        (0.78, 0.62, 0.45),
+        (0.42, 0.3, 0.22),
+        (0.45, 0.52, 0.58),
+        (0.86, 0.82, 0.78),
+    ],
+    np.float32,
+)
+
+
+def crab(brush: Brush) -> Surface:
+    """A crab from above: a broad shell, eight bent legs, two claws held forward."""
+    x, y = np.abs(brush.x), brush.y + 0.05
+    wide, long = brush.between(0.34, 0.5), brush.between(0.3, 0.4)
+    shell = (np.hypot(x / wide, y / long) - 1) * long
+    thin = brush.between(0.035, 0.06)
+    legs = [shell]
+    for turn in np.linspace(-0.25, 1.0, 4) + brush.between(-0.12, 0.12):
+        knee = (0.68 * np.cos(turn * 0.8), 0.68 * np.sin(turn * 0.8) - 0.08)
+        tip = (0.95 * np.cos(turn), 0.95 * np.sin(turn) + 0.05)
+        legs += [_limb(x, y, (0.2, turn * 0.2), knee, thin), _limb(x, y, knee, tip, thin * 0.7)]
+    elbow, hand = (brush.between(0.45, 0.6), -0.45), (brush.between(0.25, 0.45), -0.72)
+    legs += [_limb(x, y, (0.2, -0.1), elbow, thin * 1.3), _limb(x, y, elbow, hand, thin * 2)]
+    distance = np.minimum.reduce(legs)
+    tone = CRAB_TONES[int(brush.rng.integers(len(CRAB_TONES)))]
+    mottled = 1 + 0.2 * brush.noise(8) + 0.15 * brush.noise(20)
+    albedo = blend(brush.plain(tone), tone * 1.25, brush.inside(shell + 0.1))
+    height = np.maximum(brush.dome(1 + shell / long, 0.3), np.clip(-distance, 0, 0.1))
+    return Surface(height, albedo * mottled[..., None], brush.inside(distance), 0.2, 12.0, 0.5)
+
+
+def _limb(
+    x: Floats, y: Floats, start: tuple[float, float], end: tuple[float, float], thick: float
+) -> Floats:
+    """Signed distance to a straight limb with round ends."""
+    along_x, along_y = end[0] - start[0], end[1] - start[1]
+    share = ((x - start[0]) * along_x + (y - start[1]) * along_y) / (along_x**2 + along_y**2)
+    share = np.clip(share, 0, 1)
+    return np.hypot(x - start[0] - share * along_x, y - start[1] - share * along_y) - thick
 
 
 def bird(brush: Brush) -> Surface:

@@ -19,7 +19,8 @@ def pill(brush: Brush) -> Surface:
         height = brush.between(0.25, 0.5) * (1 - np.clip(radius, 0, 1) ** brush.between(3, 6))
         if brush.chance(0.6):
             height = height - 0.08 * brush.inside(np.abs(brush.x) - 0.05) * (radius < 0.9)
-        albedo = brush.plain() * chalk[..., None]
+        dye = brush.pastel(brush.between(0.2, 0.8)) if brush.chance(0.5) else brush.plain()
+        albedo = dye * chalk[..., None]
         gloss = brush.between(0.05, 0.3)
         return Surface(height, albedo, brush.inside((radius - 1) / long), gloss, 15.0, 0.5)
     thick = brush.between(0.32, 0.45)  # a capsule, of one or two colours
@@ -65,7 +66,7 @@ def sugar_star(brush: Brush) -> Surface:
         alpha = np.maximum(alpha, brush.inside((away - 1) * size))
         height = np.where((away > 1) & (alpha < 0.5), 0, height)
     height = height * (alpha > 0.02)
-    albedo = brush.plain(brush.colour * 0.8 + 0.18)
+    albedo = brush.pastel(brush.between(0, 0.6)) * 0.8 + 0.18
     return Surface(height, albedo, alpha, 0.12, 8.0, 0.62)
 
 
@@ -244,6 +245,25 @@ def candle(brush: Brush) -> Surface:
     albedo = blend(albedo * brush.between(0.4, 0.9), (0.05, 0.04, 0.03), wick)
     alpha = np.maximum(brush.inside((radius - 1) * low), np.clip(core * 1.5, 0, 1) * lit)
     return Surface(height, albedo, alpha, 0.2, 10.0, 0.5, glow * lit)
+
+
+def paper_note(brush: Brush) -> Surface:
+    """A small sheet of paper, blank, ruled or written on; one edge may stand up."""
+    tall = brush.between(0.54, 0.72)
+    distance = box_distance(brush.x, brush.y, 0.72, tall, 0.02)
+    albedo = brush.pastel(brush.between(0.3, 0.8)) * (1 + 0.03 * brush.noise(8))[..., None]
+    lines = np.abs((brush.y * brush.between(5, 10)) % 1 - 0.5) / 0.5
+    style = brush.rng.random()
+    if style < 0.35:  # ruled
+        albedo = albedo * (1 - 0.25 * np.clip(1.2 - lines * 6, 0, 1))[..., None]
+    elif style < 0.65:  # written on
+        words = np.clip(brush.noise(22) * 5 + 0.5, 0, 1) * (np.abs(brush.x) < 0.6)
+        ink = np.clip(1.6 - lines * 4, 0, 1) * words * (np.abs(brush.y) < tall - 0.1)
+        albedo = blend(albedo, (0.15, 0.15, 0.25), ink * brush.between(0.4, 0.9))
+    height = 0.02 * brush.noise(3)
+    if brush.chance(0.6):
+        height = height + 0.5 * np.clip(np.abs(brush.y + tall) / -0.25 + 1, 0, 1) ** 2
+    return Surface(height, albedo, brush.inside(distance), 0.02, 8.0, 0.6)
 
 
 def dot(brush: Brush) -> Surface:

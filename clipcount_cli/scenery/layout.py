@@ -118,13 +118,13 @@ def lay_out(
     )
     spacing *= 1.12  # jitter brings the nearest neighbour nearer
     roomy = side_px * rng.uniform(0.92, 1.06) / np.sqrt(count)
-    lonely = spacing**2 * count < side_px**2 / 6  # a small heap on an empty ground: seldom seen
+    lonely = spacing**2 * count < side_px**2 / 6  # a small heap on an empty ground: seen less often
     if rng.random() < filled and count >= 9:
         size_px, spacing = roomy * rng.uniform(0.95, max(1.05, 0.8 / overlap)), roomy
     elif spacing > roomy:
         size_px = min(size_px, max(size_px * roomy / spacing, roomy * 1.4))
         spacing = roomy
-    elif rng.random() < (0.85 if lonely else 0.45):  # spread over the whole ground
+    elif rng.random() < (0.65 if lonely else 0.45):  # spread over the whole ground
         spacing = spacing + (roomy - spacing) * rng.uniform(0.3, 1.0)
     if count < 30 and rng.random() < 0.03:
         points = _ring(count, size_px, side_px, rng)

@@ -22,7 +22,7 @@ class Noun:
     kinds: tuple[str, ...] = ()  # hypernyms, asked for as the union of everything of that kind
     synonyms: tuple[str, ...] = ()
     akin: tuple[str, ...] = ()  # nouns of one group look alike: never asked for beside each other
-    ground: str = "any"  # the background it belongs on: any, microscope, street, dark, ground, sky
+    ground: str = "any"  # the background it belongs on, see backgrounds.SUITED
     upright: bool = False  # seen from the side: never upside down
     apart: float = 0.55  # nearest neighbours keep this far apart, over their size
     heaped: bool = False  # often fills a photograph from border to border
@@ -100,7 +100,25 @@ NOUNS = _nouns(
         upright=True,
         apart=0.8,
     ),
-    Noun("fish", "fish", ("red", "orange", "yellow", "blue", "white", "black"), ("animals",)),
+    Noun(
+        "paper notes",
+        "paper note",
+        BRIGHT,
+        (),
+        ("sticky notes",),
+        ("note",),
+        weight=0.7,
+        apart=0.85,
+    ),
+    Noun(
+        "fish",
+        "fish",
+        ("red", "orange", "yellow", "blue", "white", "black", "pink", "brown"),
+        ("animals",),
+        ground="water",
+        weight=1.2,
+    ),
+    Noun("crabs", "crab", (), ("animals",), (), ("crab",), "shore", weight=1.2, apart=0.75),
     Noun(
         "birds", "bird", (), ("animals",), (), ("bird",), "sky", upright=True, weight=0.9, apart=0.7
     ),
@@ -225,7 +243,6 @@ PICTURED = _nouns(  # shown by pictures alone, see pictures.py
     Noun("ducks", "duck", (), ("birds", "animals"), (), ("bird",), upright=True, weight=0.5),
     Noun("chicks", "chick", (), ("birds", "animals"), (), ("bird",), upright=True, weight=0.4),
     Noun("penguins", "penguin", (), ("birds", "animals"), (), ("bird",), upright=True, weight=0.4),
-    Noun("crabs", "crab", (), ANIMALS, (), ("crab",), weight=0.7),
     Noun("shrimps", "shrimp", (), ANIMALS, ("prawns",), ("crab",), weight=0.4),
     Noun("turtles", "turtle", (), ANIMALS, (), ("turtle",), weight=0.4),
     Noun("butterflies", "butterfly", BRIGHT, ("insects", "animals"), (), ("bug",), weight=0.5),
