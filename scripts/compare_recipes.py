@@ -1,6 +1,6 @@
 """What makes a model obey its prompt: `released`, `default`, and `default` less each of its parts.
 
-    python scripts/compare_recipes.py --folder FOLDER [--epochs 6] [--only NAME ...]
+    python scripts/compare_recipes.py --folder FOLDER [--epochs 14] [--only NAME ...]
 
 Renders one data set of drawn scenes with clipcount_cli/data, trains the same small network on it
 with each recipe for the same number of steps, and prints MAE, NMN and PCCN of scenes with held-out
@@ -65,7 +65,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def main(
     folder: Annotated[Path, typer.Option(help="Where scenes and runs are kept.")],
-    epochs: Annotated[int, typer.Option(help="Of each run.")] = 6,
+    epochs: Annotated[int, typer.Option(help="Of each run.")] = 14,
     scenes: Annotated[float, typer.Option(help="Share of the scenes to render.")] = 1.0,
     only: Annotated[list[str] | None, typer.Option(help="Runs by name; all.")] = None,
 ) -> None:
