@@ -217,7 +217,7 @@ class TrainConfig:
     contrast_empty: Annotated[bool, "contrastive loss also where a prompt names nothing"] = False
     occupied_above: Annotated[float, "a patch is occupied where the target is above this"] = 0.1
 
-    absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 2
+    absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 1
     class_mosaic_share: Annotated[float, "windows that join photographs of different classes"] = (
         0.25
     )

@@ -1,4 +1,4 @@
-"""What makes a model obey its prompt: `released`, `default`, and `default` less each of its parts.
+"""What makes a model obey its prompt: `released`, `default`, and changes of its parts.
 
     python scripts/compare_recipes.py --folder FOLDER [--epochs 14] [--only NAME ...]
 
@@ -47,19 +47,21 @@ SHARED = {
     "freeze_norms": False,
     "target_side_px": SIDE_PX,
 }
+TWO_ABSENT = {"absent_prompts": 2}
 RUNS: dict[str, dict[str, Any]] = {
     "released": {},
     "default": {},
-    "default, no absent prompts": {"absent_prompts": 0},
-    "default, no mosaics of classes": {"class_mosaic_share": 0.0},
-    "default, no negative texts": {"negative_weight": 0.0},
-    "default, the paper's targets": {
+    "no absent prompts": {"absent_prompts": 0},
+    "two absent prompts": TWO_ABSENT,
+    "two absent prompts, no mosaics of classes": {**TWO_ABSENT, "class_mosaic_share": 0.0},
+    "two absent prompts, no negative texts": {**TWO_ABSENT, "negative_weight": 0.0},
+    "two absent prompts, the paper's targets": {
+        **TWO_ABSENT,
         "sigma_px": 1.0,
         "occupied_above": 0.0,
         "density_loss": "squared",  # an entropy would cut the targets at 1
         "density_weight": 100.0,
     },
-    "default, no mask": {"mask": "none"},
 }
 
 
