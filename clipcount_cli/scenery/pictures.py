@@ -49,13 +49,13 @@ LOOKS: dict[str, tuple[Look, ...]] = {
     "leaves": _looks("maple leaf", dyed=True),
     "flowers": (*_looks("hibiscus", dyed=True), Look("white flower", "white")),
     "stars": _looks("white medium star", dyed=True),
-    # nouns that only pictures show
     "fish": _looks("fish", dyed=True),
     "birds": _looks("bird", "parrot", "eagle", "dove of peace"),
+    "crabs": (Look("crab", repaint="red"),),
+    # nouns that only pictures show
     "ducks": _looks("duck"),
     "chicks": _looks("baby chick", "front-facing baby chick"),
     "penguins": _looks("penguin"),
-    "crabs": (Look("crab", repaint="red"),),
     "shrimps": _looks("shrimp"),
     "turtles": _looks("turtle"),
     "butterflies": _looks("butterfly", dyed=True),
