@@ -47,7 +47,7 @@ from clipcount_cli.training.trainer import Batch, Plan, Trainer
 from clipcount_cli.weights import checkpoint
 
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
-SCENE_SIDE_PX = 224  # rendered at the size the image tower sees
+SCENE_SIDE_PX = 288  # rendered at the size the image tower sees
 TARGET_SIDE_PX = 192  # a density of half the full side costs a quarter, and has the same integral
 PROMPTS_A_SCENE = 3
 ASK_ABSENT = 0.7  # the chance that one of them names what is absent
@@ -77,6 +77,7 @@ def tiny_config(words: list[str]) -> ModelConfig:
     clip = ClipConfig(
         embed_dim=128,
         quick_gelu=False,
+        image_size_px=SCENE_SIDE_PX,
         image_layers=(1, 2, 3, 1),
         image_width=32,
         text_width=128,
@@ -258,7 +259,8 @@ def begin(words: list[str], init: Path | None, seed: int) -> ClipCount:
         return ClipCount(tiny_config(words)).to(memory_format=torch.channels_last)
     state, metadata = checkpoint.load_state(init)
     config, state = with_words(metadata.config, state, words)
-    model = ClipCount(config)
+    clip = dataclasses.replace(config.clip, image_size_px=SCENE_SIDE_PX)
+    model = ClipCount(dataclasses.replace(config, clip=clip))
     model.load_state_dict(state)
     return model.float().to(memory_format=torch.channels_last)
 

@@ -1,8 +1,9 @@
 """Fetch the pictures that rendered scenes use beyond our own drawings, and name their licences.
 
-`python scripts/material.py --material DIR` fills DIR/{fluent,noto,grounds} from the packages in
-`PACKAGES` (npm and apt-get must reach their registries; no root is needed). `--table` prints them.
-Nothing of it enters the repository; clipcount_cli/assets/ATTRIBUTION.md names the sources.
+`python scripts/material.py --material DIR` fills DIR/{fluent,noto,grounds,models} from the packages
+in `PACKAGES`: npm and apt-get must reach their registries, no root is needed, and `pip install
+trimesh` reads the models. `--table` prints them. Nothing of it enters the repository;
+clipcount_cli/assets/ATTRIBUTION.md names the sources.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
+from render_models import keep_models
 
-from clipcount_cli.scenery.pictures import LOOKS
+from clipcount_cli.scenery.pictures import LOOKS, MODELS_FOLDER
 
 GROUND_SIDE_PX = 480  # of the shorter side: scenes crop and shrink further
 
@@ -60,6 +62,14 @@ PACKAGES = (
         "CC-BY-SA-3.0 (its Media folder)",
         "Scratch 1.4, Massachusetts Institute of Technology",
         "photographs as grounds",
+    ),
+    Package(
+        "sweethome3d-furniture",
+        "debian",
+        "1.8",
+        "CC0, CC-BY-3.0, CC-BY-3.0-US (by library)",
+        "Blend Swap contributors, Andrew Kator and Jennifer Legaz, Reallusion, Scopia",
+        "3-D models of furniture, people and things, from many sides",
     ),
 )
 
@@ -131,6 +141,7 @@ KEEPERS = {
     "@lobehub/fluent-emoji-3d": ("fluent", keep_fluent),
     "fonts-noto-color-emoji": ("noto", keep_noto),
     "scratch": ("grounds", keep_grounds),
+    "sweethome3d-furniture": (MODELS_FOLDER, keep_models),
 }
 
 
@@ -158,7 +169,7 @@ def main() -> None:
         target.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             keep(fetch(package, Path(folder)), target)
-        print(f"{target}: {len(list(target.iterdir()))} pictures")
+        print(f"{target}: {sum(path.is_file() for path in target.rglob('*'))} pictures")
 
 
 if __name__ == "__main__":

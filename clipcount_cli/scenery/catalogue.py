@@ -15,11 +15,21 @@ import numpy as np
 from clipcount_cli.scenery.backgrounds import read_ground
 from clipcount_cli.scenery.brush import Pixels
 from clipcount_cli.scenery.drawings import DRAWINGS, TURNS, draw, turn_of
-from clipcount_cli.scenery.nouns import NOUNS, PICTURED, Noun, vocabulary_of
-from clipcount_cli.scenery.pictures import FOLDERS, LOOKS, Look, dye, looks_of, read_picture, vary
+from clipcount_cli.scenery.nouns import MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
+from clipcount_cli.scenery.pictures import (
+    FOLDERS,
+    LOOKS,
+    Look,
+    dye,
+    looks_of,
+    read_picture,
+    read_views,
+    vary,
+)
 
 PICTURE_EVERY = 3  # individuals of a noun that is also drawn: one in three is a picture
-INDIVIDUALS = 2 * TURNS  # drawn of each noun and colour; bounds the memory to about 0.4 GB
+INDIVIDUALS = 2 * TURNS  # of each noun and colour; bounds the memory to about 0.5 GB
+MODELLED_INDIVIDUALS = 8 * TURNS  # of a noun with 3-D models, which are seen from many sides
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Catalogue:
     material: Path | None = None  # pictures that scripts/material.py fetched
     _kept: dict[tuple[str, str, int, str], Cutout] = field(default_factory=dict, repr=False)
     _pictures: dict[tuple[str, str], Pixels] = field(default_factory=dict, repr=False)
+    _views: dict[tuple[str, str], list[Pixels]] = field(default_factory=dict, repr=False)
     _grounds: dict[str, list[Pixels]] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -52,8 +63,10 @@ class Catalogue:
     @classmethod
     def from_material(cls, folder: Path | str) -> Catalogue:
         """Our own drawings and the pictures of `folder`. Raises DataError where one is missing."""
-        catalogue = cls({**NOUNS, **PICTURED}, Path(folder))
+        catalogue = cls({**NOUNS, **PICTURED, **MODELLED}, Path(folder))
         for part in FOLDERS:
+            for noun in MODELLED:
+                catalogue._views_of(noun, part)
             for looks in LOOKS.values():
                 for look in looks:
                     catalogue._picture(look, part)
@@ -69,10 +82,10 @@ class Catalogue:
         angle: float | None = None,
     ) -> list[Cutout]:
         """Choose `n` individuals of a noun in a colour ("": its own), turned by `angle` if any."""
-        numbers = np.arange(INDIVIDUALS)
+        numbers = np.arange(MODELLED_INDIVIDUALS if self._views_of(noun, part) else INDIVIDUALS)
         if angle is not None:
             step = round(angle / (2 * np.pi) * TURNS) % TURNS
-            numbers = np.arange(step, INDIVIDUALS, TURNS)
+            numbers = numbers[step::TURNS]
         pictured = np.array([is_pictured(int(number)) for number in numbers])
         style = rng.random()  # mostly one artist's work alone
         if style < 0.8 and 0 < pictured.sum() < len(numbers):
@@ -89,18 +102,30 @@ class Catalogue:
         return self._kept[key]
 
     def _made(self, noun: str, colour: str, number: int, part: str) -> tuple[Pixels, str]:
-        """Draw an individual or vary a picture of it; returns it with its source."""
+        """Draw an individual, or vary a picture or a view of it; returns it with its source."""
         upright = self.nouns[noun].upright
         looks = looks_of(noun, colour) if self.material is not None else []
-        if noun in DRAWINGS and not (looks and is_pictured(number)):
+        views = self._views_of(noun, part)
+        if noun in DRAWINGS and not ((looks or views) and is_pictured(number)):
             return draw(noun, colour, number, part, upright), "drawn"
-        look = looks[(number * 5 + number // TURNS) % len(looks)]
-        rgba = self._picture(look, part)
-        tone = look.repaint or (colour if look.dyed else "")
+        if views and (not looks or is_modelled(number)):
+            rgba, tone, source = views[number * 5 % len(views)], colour, "models"
+        else:
+            look = looks[(number * 5 + number // TURNS) % len(looks)]
+            rgba, source = self._picture(look, part), FOLDERS[part]
+            tone = look.repaint or (colour if look.dyed else "")
         if tone:
             seed = [zlib.crc32(f"{noun}/{colour}".encode()), number]
             rgba = dye(rgba, tone, np.random.Generator(np.random.PCG64(seed)))
-        return vary(rgba, noun, number, upright), FOLDERS[part]
+        return vary(rgba, noun, number, upright), source
+
+    def _views_of(self, noun: str, part: str) -> list[Pixels]:
+        key = (noun, part)
+        if key not in self._views:
+            needed = noun in MODELLED
+            folder = self.material
+            self._views[key] = [] if folder is None else read_views(folder, noun, part, needed)
+        return self._views[key]
 
     def _picture(self, look: Look, part: str) -> Pixels:
         key = (look.emoji, part)
@@ -123,6 +148,11 @@ class Catalogue:
 def is_pictured(number: int) -> bool:
     """Whether individual `number` of a noun that is also drawn is a picture."""
     return (number + number // TURNS) % PICTURE_EVERY == 0
+
+
+def is_modelled(number: int) -> bool:
+    """Whether individual `number` of a noun with pictures and 3-D models is a view of a model."""
+    return number // PICTURE_EVERY % 2 == 0
 
 
 def trim(rgba: Pixels) -> Pixels:

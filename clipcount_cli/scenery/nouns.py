@@ -283,6 +283,35 @@ PICTURED = _nouns(  # shown by pictures alone, see pictures.py
     Noun("sunflowers", "sunflower", (), ("flowers", "plants"), (), ("flower",), weight=0.5),
 )
 
+FURNITURE, VEHICLES = ("furniture",), ("vehicles",)
+MODELLED = _nouns(  # shown by views of 3-D models alone
+    Noun("chairs", "chair", (), FURNITURE, (), ("chair",), upright=True, weight=1.2),
+    Noun("sofas", "sofa", (), FURNITURE, ("couches",), ("sofa",), upright=True, weight=0.6),
+    Noun("tables", "table", (), FURNITURE, (), ("table",), upright=True, weight=0.7),
+    Noun("lamps", "lamp", (), (), (), ("bulb",), upright=True, weight=0.6),
+    Noun("bottles", "bottle", (), (), (), ("bottle",), upright=True, weight=1.2),
+    Noun("people", "person", (), (), ("persons",), ("shirt", "shoe"), upright=True, weight=1.6),
+    Noun("trees", "tree", (), ("plants",), (), ("shrub", "leaf"), "ground", upright=True),
+    Noun("potted plants", "potted plant", (), ("plants",), (), ("shrub", "leaf"), upright=True),
+    Noun("trucks", "truck", (), VEHICLES, ("lorries",), ("car",), "street", upright=True),
+    Noun(
+        "motorcycles",
+        "motorcycle",
+        (),
+        VEHICLES,
+        ("motorbikes",),
+        ("bicycle",),
+        "street",
+        upright=True,
+        weight=0.6,
+    ),
+    Noun("boxes", "box", (), (), (), ("brick", "book"), upright=True, weight=0.8),
+    Noun("vases", "vase", (), (), (), ("vase",), upright=True, weight=0.6),
+    Noun("bags", "bag", (), (), (), ("bag",), upright=True, weight=0.6),
+    Noun("horses", "horse", (), ANIMALS, (), ("cattle",), "ground", upright=True, weight=0.6),
+    Noun("phones", "phone", (), (), (), ("phone",), weight=0.6),
+)
+
 EDIBLE = ("fruit", "vegetables", "sweets", "berries", "food")  # all of these are also "food"
 
 _STRANGE_WORDS = """chairs tables books bottles glasses horses elephants

@@ -19,6 +19,7 @@ from clipcount_cli.scenery.brush import NAMED_COLOURS, Pixels
 from clipcount_cli.scenery.drawings import SPRITE_SIDE_PX, turn_of
 
 FOLDERS = {"train": "fluent", "test": "noto"}
+MODELS_FOLDER = "models"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,24 @@ def read_picture(material: Path, look: Look, part: str) -> Pixels:
         f"{folder} has no picture of {look.emoji!r} ({code})",
         hint=f"run `python scripts/material.py --material {material}`",
     )
+
+
+def read_views(material: Path, noun: str, part: str, needed: bool) -> list[Pixels]:
+    """Read the views of a noun's 3-D models; some are kept for "test", by model.
+
+    Raises DataError where there are none but `needed`.
+    """
+    folder = material / MODELS_FOLDER / part / noun
+    views = []
+    for path in sorted(folder.glob("*.png")):
+        with Image.open(path) as image:
+            views.append(spread_colour(np.asarray(image.convert("RGBA"))))
+    if needed and not views:
+        raise DataError(
+            f"{folder} has no views of {noun}",
+            hint=f"run `python scripts/material.py --material {material}`",
+        )
+    return views
 
 
 def spread_colour(rgba: Pixels) -> Pixels:

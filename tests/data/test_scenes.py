@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import unicodedata
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from clipcount_cli.data.scenes import Catalogue, Cutout, SceneConfig, render_scene, vocabulary
 from clipcount_cli.errors import DataError
 from clipcount_cli.scenery.brush import NAMED_COLOURS
 from clipcount_cli.scenery.drawings import DRAWINGS, draw
-from clipcount_cli.scenery.nouns import NOUNS, PICTURED
+from clipcount_cli.scenery.nouns import MODELLED, NOUNS, PICTURED
 from clipcount_cli.scenery.painting import Canvas, Light, make_stamp
-from clipcount_cli.scenery.pictures import LOOKS, dye
+from clipcount_cli.scenery.pictures import FOLDERS, LOOKS, dye
 
 SMALL = SceneConfig(side_px=96, most_objects=60)
 
@@ -169,6 +173,59 @@ def test_dyeing_moves_the_main_colour_and_leaves_the_others():
 def test_missing_material_names_the_command_that_fetches_it(tmp_path):
     with pytest.raises(DataError) as caught:
         Catalogue.from_material(tmp_path)
+
+    assert "scripts/material.py" in (caught.value.hint or "")
+
+
+@pytest.fixture
+def material(tmp_path) -> Path:
+    """A folder like that of scripts/material.py: red pictures, and blue views of models."""
+    picture, view = (np.full((24, 24, 4), rgba, np.uint8) for rgba in (RED, BLUE))
+    codes = {f"{ord(unicodedata.lookup(k.emoji.upper())):x}" for row in LOOKS.values() for k in row}
+    for part, folder in FOLDERS.items():
+        (tmp_path / folder).mkdir()
+        for code in codes:
+            Image.fromarray(picture).save(tmp_path / folder / f"{code}.png")
+        for noun in (*MODELLED, "cars", "cats"):
+            (tmp_path / "models" / part / noun).mkdir(parents=True)
+            view[0, 0, 1] = part == "test"
+            Image.fromarray(view).save(tmp_path / "models" / part / noun / "view.png")
+    return tmp_path
+
+
+RED, BLUE = (200, 20, 20, 255), (20, 20, 200, 255)
+
+
+def sources(catalogue: Catalogue, noun: str, colour: str = "", part: str = "train") -> set[str]:
+    rng = np.random.Generator(np.random.PCG64(0))
+    chosen = [catalogue.cutouts(noun, colour, rng, 60, part) for _ in range(20)]
+    return {cutout.source for row in chosen for cutout in row}
+
+
+def test_views_of_models_join_the_pictures_and_drawings_of_a_noun(material):
+    catalogue = Catalogue.from_material(material)
+
+    assert sources(catalogue, "chairs") == {"models"}
+    assert sources(catalogue, "cats") == {"models", "fluent"}
+    assert sources(catalogue, "cats", part="test") == {"models", "noto"}
+    assert sources(catalogue, "cars", "red") == {"models", "drawn"}
+
+
+def test_a_view_of_a_coloured_noun_is_dyed(material):
+    catalogue = Catalogue.from_material(material)
+    rng = np.random.Generator(np.random.PCG64(0))
+    cars = [c for c in catalogue.cutouts("cars", "green", rng, 200) if c.source == "models"]
+
+    for car in cars:
+        red, green, blue = car.rgba[car.rgba[..., 3] > 200][:, :3].mean(0)
+        assert green > max(red, blue)
+
+
+def test_a_noun_without_views_names_the_command_that_fetches_them(material):
+    shutil.rmtree(material / "models" / "test" / "chairs")
+
+    with pytest.raises(DataError, match="chairs") as caught:
+        Catalogue.from_material(material)
 
     assert "scripts/material.py" in (caught.value.hint or "")
 
