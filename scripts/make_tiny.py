@@ -314,6 +314,8 @@ def pack_into_package(folder: RunFolder, catalogue: Catalogue) -> None:
     They are the mean of the run's middle and its end, which errs on new scenes as the end does, and
     less on what looks unlike scenes (arXiv:1803.05407).
     """
+    if not (folder.path / HALFWAY).is_file():
+        raise typer.BadParameter(f"{folder.path} was not trained for half of its steps yet")
     state, metadata = checkpoint.load_state(folder.last)
     earlier, _ = checkpoint.load_state(folder.path / HALFWAY)
     state = {n: (t + earlier[n]) / 2 if t.is_floating_point() else t for n, t in state.items()}

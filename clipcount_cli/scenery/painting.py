@@ -52,8 +52,8 @@ class Stamp:
 def make_stamp(cutout: Cutout, scale: float, tilt: float, mean: Floats, light: Light) -> Stamp:
     """Resize a cut-out, turn it by `tilt` degrees, give it the scene's light and shadow."""
     height, width = (max(2, round(length * scale)) for length in cutout.rgba.shape[:2])
-    # Colours go on beyond the outline, so straight alpha can be resized without dark seams
-    whole = Image.frombuffer("RGBX", cutout.rgba.shape[1::-1], cutout.rgba, "raw", "RGBX", 0, 1)
+    rgba = cutout.halved if scale <= 0.5 else cutout.rgba
+    whole = Image.frombuffer("RGBX", rgba.shape[1::-1], rgba, "raw", "RGBX", 0, 1)
     image = whole.resize((width, height), Image.Resampling.BILINEAR)
     if abs(tilt) > 2:
         image = image.rotate(tilt, Image.Resampling.BILINEAR, expand=True)
@@ -137,12 +137,13 @@ def _sensor_noise(side_px: int, rng: np.random.Generator) -> Floats:
 def photograph(picture: Floats, rng: np.random.Generator, grey: bool) -> Pixels:
     """Gain, colour cast, falling-off light, blur, noise, now and then JPEG; -> uint8."""
     side = picture.shape[0]
-    gain = rng.uniform(0.85, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3))
-    picture = picture * gain.astype(np.float32)
+    gain = (rng.uniform(0.85, 1.12) * (1 + rng.uniform(-0.06, 0.06, 3))).astype(np.float32)
+    light = np.ones((1, 1), np.float32)
     if rng.random() < 0.5:
         steps = np.linspace(-1, 1, side, dtype=np.float32)
         slope = rng.uniform(-0.22, 0.22, 2).astype(np.float32)
-        picture = picture * (1 + slope[0] * steps[:, None] + slope[1] * steps[None, :])[..., None]
+        light = light + slope[0] * steps[:, None] + slope[1] * steps[None, :]
+    picture = picture * (light[..., None] * gain)
     if grey:
         picture = np.repeat(picture.mean(2, keepdims=True), 3, axis=2)
         contrast = np.float32(rng.uniform(0.5, 1.0))
@@ -151,9 +152,9 @@ def photograph(picture: Floats, rng: np.random.Generator, grey: bool) -> Pixels:
     if blur > 0.35:
         image = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
         picture = np.asarray(image.filter(ImageFilter.BoxBlur(blur)), np.float32)
-    noise = _sensor_noise(side, rng) if not grey else _sensor_noise(side, rng)[..., :1]
+    noise = _sensor_noise(side, rng)[..., : 1 if grey else 3]
     picture = picture + noise * np.float32(rng.uniform(0, 1) ** 2 * 8)
-    pixels = np.clip(picture, 0, 255).astype(np.uint8)
+    pixels = np.clip(picture, 0, 255, out=picture).astype(np.uint8)
     if rng.random() < 0.1:
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=int(rng.integers(35, 90)))
