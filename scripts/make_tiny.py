@@ -54,6 +54,7 @@ ASK_ABSENT = 0.7  # the chance that one of them names what is absent
 OTHER_NAMES = 0.6  # how often kinds, synonyms, singulars and "objects" are asked, beside names
 # Rare but costly: crowds, of which too few were counted, and small things on wide grounds
 SCENES = SceneConfig(side_px=SCENE_SIDE_PX, crowded=0.5, far=0.15, empty=0.08)
+SCENES_A_SEED = 10_000_000  # trainings with other seeds see other scenes
 TEST_SCENES = 120  # looked at after each epoch
 STEPS_A_EPOCH = 200
 HALFWAY = "halfway.safetensors"  # RUN's weights after half of its steps
@@ -187,14 +188,15 @@ def target_of(points_px: np.ndarray) -> torch.Tensor:
 
 
 def endless_batches(
-    config: ModelConfig, material: Path | None, workers: int
+    config: ModelConfig, material: Path | None, workers: int, first_scene: int
 ) -> Any:  # Callable[[int], Iterator[Batch]]
     def batches(step: int) -> Iterator[Batch]:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _open_catalogue, (material,)) as pool:
             while True:
-                seeds = range(step * TRAINING.batch, (step + 1) * TRAINING.batch)
-                yield make_batch(list(pool.map(_render, seeds, chunksize=4)), config)
+                first = first_scene + step * TRAINING.batch
+                scenes = pool.map(_render, range(first, first + TRAINING.batch), chunksize=4)
+                yield make_batch(list(scenes), config)
                 step += 1
 
     return batches
@@ -270,7 +272,7 @@ def main(
     steps: Annotated[int, typer.Option(help="Steps in all; fixed from the first start on.")] = 4400,
     material: Annotated[Path | None, typer.Option(help="Folder of cut-outs.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
-    seed: Annotated[int, typer.Option(help="Of the first weights.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the first weights, and of the scenes.")] = 0,
     init: Annotated[Path | None, typer.Option(help="Weights to go on from.")] = None,
     learning_rate: Annotated[float, typer.Option(help="At its highest.")] = 1e-3,
     pack: Annotated[bool, typer.Option(help="Write RUN's weights into the package.")] = False,
@@ -299,7 +301,7 @@ def main(
     try:
         fit(
             trainer,
-            endless_batches(config, material, workers),
+            endless_batches(config, material, workers, seed * SCENES_A_SEED),
             folder,
             saver(trainer, run),
             validation(config, material),
