@@ -1,0 +1,97 @@
+"""scripts/make_tiny.py: what it asks of scenes, and that a run becomes weights that count."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import make_tiny
+import numpy as np
+import pytest
+import torch
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_training import small_model
+
+from clipcount_cli import load_counter
+from clipcount_cli.data.scenes import Catalogue, render_scene
+from clipcount_cli.weights import checkpoint
+
+CATALOGUE = Catalogue.drawn()
+COINS = make_tiny.ASSET.parent / "examples" / "coins.jpg"
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**40))
+def test_a_scene_is_asked_for_its_own_dots_and_for_nothing_else(seed):
+    scene = render_scene(seed, CATALOGUE, make_tiny.SCENES)
+
+    asked = make_tiny.ask(scene, CATALOGUE.nouns, np.random.default_rng(seed))
+
+    assert len(set(asked.prompts)) == len(asked.prompts) == make_tiny.PROMPTS_A_SCENE
+    for prompt, points_px in zip(asked.prompts, asked.points_px, strict=True):
+        assert prompt in scene.points_px or prompt in scene.absent
+        assert len(points_px) == len(scene.points_px.get(prompt, ()))
+
+
+def test_a_density_holds_as_many_objects_as_it_has_dots():
+    points_px = np.array([[0.0, 0.0], [140.0, 150.0], [287.0, 100.0]], np.float32)
+
+    density = make_tiny.target_of(points_px)
+
+    full_side = (384 / make_tiny.TARGET_SIDE_PX) ** 2
+    assert float(density.sum()) * full_side / 60 == pytest.approx(3, rel=1e-3)
+
+
+def test_new_words_leave_the_old_prompts_as_they_were():
+    tiny = make_tiny.ASSET
+    known = checkpoint.load_state(tiny)[1].config
+
+    model = make_tiny.begin(["apples", "zeppelins"], tiny, seed=0).eval()
+
+    assert set(known.clip.vocabulary) < set(model.config.clip.vocabulary)
+    tokens = make_tiny.tokenize(["apples"], model.config)
+    before = load_counter("tiny", precision="fp32").model.encode_text(tokens)
+    assert torch.allclose(model.encode_text(tokens), before, atol=1e-3)
+
+
+def test_the_first_weights_past_half_of_the_steps_are_kept(tmp_path):
+    model, saved = small_model(), []
+    trainer = SimpleNamespace(step_number=0, plan=SimpleNamespace(steps=5))
+    save = make_tiny.saver(trainer, tmp_path)
+
+    for trainer.step_number in (2, 3, 4, 5):
+        with torch.no_grad():
+            next(model.parameters()).fill_(trainer.step_number)
+        save(model, tmp_path / "last.safetensors")
+        saved.append((tmp_path / "last.safetensors").read_bytes())
+
+    assert (tmp_path / make_tiny.HALFWAY).read_bytes() == saved[1] != saved[2]
+
+
+def test_a_run_becomes_the_mean_of_its_middle_and_its_end(tmp_path, monkeypatch):
+    run, packed = tmp_path / "run", tmp_path / "packed.safetensors"
+    monkeypatch.setattr(make_tiny, "TRAINING", dataclasses.replace(make_tiny.TRAINING, batch=2))
+    monkeypatch.setattr(make_tiny, "STEPS_A_EPOCH", 1)
+    monkeypatch.setattr(make_tiny, "TEST_SCENES", 2)
+    make_tiny.main(run, steps=2, workers=1, seed=5, init=make_tiny.ASSET)
+    monkeypatch.setattr(make_tiny, "ASSET", packed)
+    make_tiny.main(run, pack=True)
+
+    state, metadata = checkpoint.load_state(packed)
+    halfway, _ = checkpoint.load_state(run / make_tiny.HALFWAY)
+    last, _ = checkpoint.load_state(run / "last.safetensors")
+    for name, mean in ((n, t) for n, t in state.items() if t.is_floating_point()):
+        middle = (halfway[name] + last[name]).float() / 2
+        assert torch.allclose(mean.float(), middle, rtol=1e-3, atol=1e-4)  # half precision
+    assert json.loads((run / "config.json").read_text())["scenes"] == 4
+    assert "coins" in metadata.config.taught
+    [result] = load_counter(packed).count(COINS, ["coins"])
+    assert 5 < result.count < 100
+
+
+def test_a_run_that_has_no_middle_yet_is_not_packed(tmp_path):
+    with pytest.raises(typer.BadParameter, match="not trained for half"):
+        make_tiny.main(tmp_path / "run", pack=True)
