@@ -1,14 +1,15 @@
 """Rebuild the embedded model: render scenes without end, train a small network on them, pack it.
 
-    python scripts/make_tiny.py --run RUN [--material DIR]     # resumes RUN where it exists
-    python scripts/make_tiny.py --run RUN [--material DIR] --pack   # RUN -> clipcount_cli/assets/
+    python scripts/make_tiny.py [--run RUN] --material DIR          # the same command resumes RUN
+    python scripts/make_tiny.py [--run RUN] --material DIR --pack   # RUN -> clipcount_cli/assets/
 
 Nothing is downloaded: the scenes are drawn by clipcount_cli/data, with the cut-outs of --material
-(scripts/material.py says what to install) where it is given.
+(scripts/material.py fetches them); without it, they show the nouns that we draw ourselves.
 """
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import multiprocessing
@@ -39,7 +40,8 @@ from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 from clipcount_cli.data.targets import window_targets
 from clipcount_cli.errors import InterruptedRunError
-from clipcount_cli.scenery.nouns import ANY, countable_phrases
+from clipcount_cli.files import written_whole
+from clipcount_cli.scenery.nouns import countable_phrases, noun_of
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import SaveWeights, fit
 from clipcount_cli.training.start import with_words
@@ -53,10 +55,13 @@ PROMPTS_A_SCENE = 3
 ASK_ABSENT = 0.7  # the chance that one of them names what is absent
 OTHER_NAMES = 0.6  # how often kinds, synonyms, singulars and "objects" are asked, beside names
 # Rare but costly: crowds, of which too few were counted, and small things on wide grounds
-SCENES = SceneConfig(side_px=SCENE_SIDE_PX, crowded=0.5, far=0.15, empty=0.08)
+SCENES = SceneConfig(
+    side_px=SCENE_SIDE_PX, crowded=0.4, far=0.15, empty=0.08, two_sizes=0.12, materials=0.35
+)
 SCENES_A_SEED = 10_000_000  # trainings with other seeds see other scenes
 TEST_SCENES = 120  # looked at after each epoch
 STEPS_A_EPOCH = 200
+STEPS = 16_400  # as many scenes as the embedded weights saw: half a day on two cores
 HALFWAY = "halfway.safetensors"  # RUN's weights after half of its steps
 
 TRAINING = TrainConfig(
@@ -119,7 +124,7 @@ def ask(scene: Scene, nouns: Collection[str], rng: np.random.Generator) -> Quest
     A prompt that is as often absent as present teaches a network that is unsure to answer half.
     """
     true = list(scene.points_px)
-    wanted = np.array([1.0 if name_of(prompt) in nouns else OTHER_NAMES for prompt in true])
+    wanted = np.array([1.0 if noun_of(prompt) in nouns else OTHER_NAMES for prompt in true])
     true = _shuffled(true, wanted, rng)
     absent = _shuffled(list(scene.absent), np.linspace(2.0, 1.0, len(scene.absent)), rng)
     present = PROMPTS_A_SCENE - int(rng.random() < ASK_ABSENT)
@@ -127,12 +132,6 @@ def ask(scene: Scene, nouns: Collection[str], rng: np.random.Generator) -> Quest
     chosen += absent[: PROMPTS_A_SCENE - len(chosen)]
     none = np.zeros((0, 2), np.float32)
     return Question(scene.pixels, chosen, [scene.points_px.get(p, none) for p in chosen])
-
-
-def name_of(prompt: str) -> str:
-    """The noun of a prompt, without its colour."""
-    colour, _, noun = prompt.partition(" ")
-    return noun if colour in ANY else prompt
 
 
 def _shuffled(prompts: list[str], weights: np.ndarray, rng: np.random.Generator) -> list[str]:
@@ -248,7 +247,8 @@ def saver(trainer: Trainer, run: Path) -> SaveWeights:
         save_weights(model, path)
         halfway = run / HALFWAY
         if trainer.step_number * 2 >= trainer.plan.steps and not halfway.exists():
-            shutil.copyfile(path, halfway)
+            with written_whole(halfway) as temporary:
+                shutil.copyfile(path, temporary)
 
     return save
 
@@ -268,8 +268,8 @@ def begin(words: list[str], init: Path | None, seed: int) -> ClipCount:
 
 
 def main(
-    run: Annotated[Path, typer.Option(help="Folder of the training.")],
-    steps: Annotated[int, typer.Option(help="Steps in all; fixed from the first start on.")] = 4400,
+    run: Annotated[Path, typer.Option(help="Folder of the training.")] = Path("runs/tiny"),
+    steps: Annotated[int, typer.Option(help="In all; fixed from the first start on.")] = STEPS,
     material: Annotated[Path | None, typer.Option(help="Folder of cut-outs.")] = None,
     workers: Annotated[int, typer.Option(help="Processes that render.")] = 2,
     seed: Annotated[int, typer.Option(help="Of the first weights, and of the scenes.")] = 0,
@@ -278,26 +278,30 @@ def main(
     pack: Annotated[bool, typer.Option(help="Write RUN's weights into the package.")] = False,
 ) -> None:
     """Train the embedded model, or pack it."""
-    run.mkdir(parents=True, exist_ok=True)
+    if steps % STEPS_A_EPOCH:
+        raise typer.BadParameter(f"--steps {steps} is not a multiple of {STEPS_A_EPOCH}")
     folder = RunFolder(run)
     if pack:
-        pack_into_package(folder, catalogue_of(material))
+        pack_into_package(folder, material)
         return
-    model = begin(vocabulary(catalogue_of(material)), init, seed)
-    config = model.config
-    training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
-    trainer = Trainer(model, training, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
-    console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
-    folder.save_config(
+    run.mkdir(parents=True, exist_ok=True)
+    keep_config(
+        folder,
         {
             "steps": steps,
             "scenes": steps * TRAINING.batch,
             "seed": seed,
             "learning_rate": learning_rate,
+            "material": material is not None,
             "continued_from": None if init is None else checkpoint.digest(init),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        }
+        },
     )
+    model = begin(vocabulary(catalogue_of(material)), init, seed)
+    config = model.config
+    training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
+    trainer = Trainer(model, training, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
+    console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
     try:
         fit(
             trainer,
@@ -310,7 +314,23 @@ def main(
         console.notice(f"{error}; the same command goes on")
 
 
-def pack_into_package(folder: RunFolder, catalogue: Catalogue) -> None:
+def keep_config(folder: RunFolder, config: dict[str, Any]) -> None:
+    """Write what the run was told, or see that it is told the same again.
+
+    Raises typer.BadParameter where it is not: half of a run's scenes from one seed and half from
+    another are neither's training.
+    """
+    if not folder.config.is_file():
+        folder.save_config(config)
+        return
+    begun = json.loads(folder.config.read_text())
+    changed = [name for name in config if name != "machine" and begun.get(name) != config[name]]
+    if changed:
+        told = ", ".join(f"{name} {begun.get(name)}" for name in changed)
+        raise typer.BadParameter(f"{folder.path} was begun with {told}; name another --run")
+
+
+def pack_into_package(folder: RunFolder, material: Path | None) -> None:
     """Store the weights in half precision, with what they are and how they were made.
 
     They are the mean of the run's middle and its end, which errs on new scenes as the end does, and
@@ -318,20 +338,34 @@ def pack_into_package(folder: RunFolder, catalogue: Catalogue) -> None:
     """
     if not (folder.path / HALFWAY).is_file():
         raise typer.BadParameter(f"{folder.path} was not trained for half of its steps yet")
-    state, metadata = checkpoint.load_state(folder.last)
-    earlier, _ = checkpoint.load_state(folder.path / HALFWAY)
-    state = {n: (t + earlier[n]) / 2 if t.is_floating_point() else t for n, t in state.items()}
-    taught = tuple(sorted(countable_phrases(catalogue.nouns)))
+    training = json.loads(folder.config.read_text())
+    if training["material"] != (material is not None):
+        raise typer.BadParameter(f"{folder.path}: --material must be as it was in training")
+    training["hours"] = round(hours_of(folder.log), 2)
+    last, metadata = checkpoint.load_state(folder.last)
+    halfway, _ = checkpoint.load_state(folder.path / HALFWAY)
+    taught = tuple(sorted(countable_phrases(catalogue_of(material).nouns)))
     config = dataclasses.replace(metadata.config, taught=taught)
-    state = {n: t.half() if t.is_floating_point() else t for n, t in state.items()}
+    state = {
+        name: ((tensor.float() + halfway[name].float()) / 2).half()
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in last.items()
+    }
     origin = {
         "name": "tiny",
         "licence": "MIT",
         "made_by": f"scripts/make_tiny.py of clipcount-cli {__version__}",
-        "training": json.loads(folder.config.read_text()),
+        "training": training,
     }
     checkpoint.save(state, config, ASSET, origin)
     console.show_line(ASSET)
+
+
+def hours_of(log: Path) -> float:
+    """How long all steps of a run took."""
+    with log.open(newline="") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Fetch the pictures that rendered scenes use beyond our own drawings, and name their licences.
 
-`python scripts/material.py --material DIR` fills DIR/{fluent,noto,grounds,models} from the packages
-in `PACKAGES`: npm and apt-get must reach their registries, no root is needed, and `pip install
-trimesh` reads the models. `--table` prints them. Nothing of it enters the repository;
-clipcount_cli/assets/ATTRIBUTION.md names the sources.
+`python scripts/material.py --material DIR` makes DIR/{fluent,noto,grounds,models} of the packages
+in `PACKAGES`, in about 7 minutes: npm and apt-get must reach their registries, no root is needed,
+and `pip install trimesh fonttools` reads the models and the font. `--table` prints the packages.
+Nothing of it enters the repository; clipcount_cli/assets/ATTRIBUTION.md names the sources.
 """
 
 from __future__ import annotations
@@ -155,21 +155,33 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def make(material: Path) -> None:
+    """Fetch every package and keep its pictures below `material`: all of them, or nothing."""
+    material.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=material.parent) as folder:
+        made = Path(folder) / "made"
+        for package in PACKAGES:
+            name, keep = KEEPERS[package.name]
+            unpacked, target = Path(folder) / f"{name}-package", made / name
+            unpacked.mkdir()
+            target.mkdir(parents=True)
+            keep(fetch(package, unpacked), target)
+            print(f"{package.name}: {sum(path.is_file() for path in target.rglob('*'))} pictures")
+        made.rename(material)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--material", type=Path, metavar="DIR", help="where to put it")
+    parser.add_argument("--material", type=Path, metavar="DIR", help="where to put it; new")
     parser.add_argument("--table", action="store_true", help="print packages and licences")
     options = parser.parse_args()
     if options.table or options.material is None:
         print(table())
-        return
-    for package in PACKAGES:
-        name, keep = KEEPERS[package.name]
-        target = options.material / name
-        target.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as folder:
-            keep(fetch(package, Path(folder)), target)
-        print(f"{target}: {sum(path.is_file() for path in target.rglob('*'))} pictures")
+    elif options.material.exists():
+        # Old pictures among new ones might show in training what is kept for tests
+        parser.error(f"{options.material} exists; remove it, or name another folder")
+    else:
+        make(options.material)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,14 @@ def main() -> None:
     parser.add_argument("--part", choices=("train", "test"), default="train")
     parser.add_argument("--no-dots", action="store_true")
     parser.add_argument("--material", type=Path, help="pictures that scripts/material.py fetched")
+    parser.add_argument("--two-sizes", type=float, default=0.0, help="share of scenes")
+    parser.add_argument("--materials", type=float, default=0.0, help="share of classes")
     options = parser.parse_args()
     material = options.material
     catalogue = Catalogue.from_material(material) if material else Catalogue.drawn()
-    config = SceneConfig(side_px=options.side)
+    config = SceneConfig(
+        side_px=options.side, two_sizes=options.two_sizes, materials=options.materials
+    )
     seeds = range(options.first_seed, options.first_seed + options.scenes)
     panels = [
         scene_panel(render_scene(seed, catalogue, config, options.part), seed, not options.no_dots)

@@ -1,11 +1,13 @@
 """Ask a model about rendered scenes it was never trained on: is it right, and does it obey?
 
     python scripts/score_scenes.py [--weights tiny] [--scenes 500] [--material DIR]
-                                   [--pictures FILE.png]
+                                   [--two-sizes 0.5] [--materials 0.7] [--pictures FILE.png]
 
 The scenes follow from their numbers alone; their drawings and grounds are kept out of training.
 With --material (see scripts/material.py) they also show the nouns that only pictures show, in
-pictures of another source than training's. --pictures draws the best, median and worst scenes.
+pictures of another source than training's. --two-sizes and --materials are shares of what is told
+apart as "small buttons" and "large buttons", or called "wooden spoons". --pictures draws the best,
+median and worst scenes.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from PIL import Image
 from clipcount_cli import Counter, console, load_counter
 from clipcount_cli.counting import heatmap
 from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene
+from clipcount_cli.scenery.nouns import MATERIALS, SIZES, noun_of
 
 FIRST_SEED = 1_000_000
 LEAST_QUESTIONS = 3
@@ -91,6 +94,33 @@ def figures(asked: list[Asked]) -> list[tuple[str, str]]:
     ]
 
 
+def errors_by_wording(asked: list[Asked], nouns: Collection[str]) -> list[tuple[str, ...]]:
+    """The NAE of prompts that name a noun, a noun with an attribute, or anything else."""
+    errors: dict[str, list[float]] = defaultdict(list)
+    for answer in asked:
+        for prompt, error in zip(answer.prompts, answer.errors.tolist(), strict=True):
+            errors[wording_of(prompt, nouns)].append(error)
+    return [
+        (wording, str(len(errors[wording])), f"{np.mean(errors[wording]):.2f}")
+        for wording in ("noun", "colour", "material", "size", "kind, synonym, singular", "objects")
+        if errors[wording]
+    ]
+
+
+def wording_of(prompt: str, nouns: Collection[str]) -> str:
+    """What a prompt says: the most telling of its words."""
+    first, noun = prompt.split()[0], noun_of(prompt)
+    if noun == "objects":
+        return "objects"
+    if noun not in nouns:
+        return "kind, synonym, singular"
+    if first in (*SIZES, *SIZES.values()):
+        return "size"
+    if prompt == noun:
+        return "noun"
+    return "material" if first in MATERIALS else "colour"
+
+
 def nouns_by_rank(asked: list[Asked], nouns: Collection[str]) -> list[tuple[str, ...]]:
     """The nouns asked for at least LEAST_QUESTIONS times: the best, the middle and the worst."""
     errors: dict[str, list[float]] = defaultdict(list)
@@ -140,18 +170,22 @@ def main(
     material: Annotated[Path | None, typer.Option(help="Folder of pictures.")] = None,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
     side_px: Annotated[int, typer.Option(help="Of the scenes.")] = 384,
+    two_sizes: Annotated[float, typer.Option(help="Share of scenes, 0 to 1.")] = 0.0,
+    materials: Annotated[float, typer.Option(help="Share of classes, 0 to 1.")] = 0.0,
     pictures: Annotated[Path | None, typer.Option(help="Draw scenes by rank.")] = None,
 ) -> None:
     """Print what the model gets right on scenes of a fixed seed."""
     counter = load_counter(weights, precision=precision)
     catalogue = Catalogue.from_material(material) if material else Catalogue.drawn()
-    config = SceneConfig(side_px=side_px)
+    config = SceneConfig(side_px=side_px, two_sizes=two_sizes, materials=materials)
     asked = []
     with console.progress("scenes", scenes, "scenes") as bar:
         for seed in range(FIRST_SEED, FIRST_SEED + scenes):
             asked.append(ask(counter, render_scene(seed, catalogue, config, "test"), seed))
             bar.advance()
     console.show_table([counter.label, ""], figures(asked))
+    by_wording = errors_by_wording(asked, catalogue.nouns)
+    console.show_table(["prompts that name", "how many", "NAE"], by_wording)
     ranks = nouns_by_rank(asked, catalogue.nouns)
     console.show_table(["rank", "noun", "median relative error"], ranks)
     if pictures:

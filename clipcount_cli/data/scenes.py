@@ -23,8 +23,11 @@ from clipcount_cli.scenery.layout import (
     park,
     smallest_size,
 )
-from clipcount_cli.scenery.nouns import ANY, EDIBLE, STRANGERS, Noun
+from clipcount_cli.scenery.nouns import SIZES, Noun, named_alike
 from clipcount_cli.scenery.painting import Canvas, Light, Stamp, make_stamp, photograph
+from clipcount_cli.scenery.wording import Group, absent_prompts, true_prompts
+
+LEAST_SMALL = 0.4  # how large small things are beside large ones
 
 __all__ = ["Catalogue", "Cutout", "Scene", "SceneConfig", "render_scene", "vocabulary"]
 
@@ -40,6 +43,8 @@ class SceneConfig:
     second_class: float = 0.55
     third_class: float = 0.3  # of the scenes with a second
     same_noun: float = 0.45  # a further class is the same noun in another colour
+    two_sizes: float = 0.0  # the first noun in two sizes, which are named
+    materials: float = 0.0  # of the classes that may be: of one material, which is named
     grey: float = 0.07  # a photograph without colour: no colour is named
     assorted: float = 0.14  # one noun in three to six colours
     perspective: float = 0.2
@@ -53,15 +58,6 @@ class SceneConfig:
     least_visible: float = 0.3  # of an object, or it has no dot
     stamps: int = 14  # different looks a scene, shared among its classes: bounds the cost
     absent_prompts: int = 8
-
-
-@dataclass(frozen=True)
-class Group:
-    """One class of a scene: so many of a noun in a colour."""
-
-    noun: str
-    colour: str  # "" where it is not named
-    count: int
 
 
 @dataclass(frozen=True)
@@ -115,8 +111,9 @@ def render_scene(
     picture, dots, upright = _compose(groups, ground, setting, rng)
     pixels = photograph(picture, rng, grey)
     pixels, dots = _mirror(pixels, dots, upright, rng)
-    points = _true_prompts(groups, dots, catalogue, grey, rng)
-    return Scene(pixels, points, _absent_prompts(groups, points, catalogue, config, grey, rng))
+    points = true_prompts(groups, dots, catalogue.nouns, grey, rng)
+    absent = absent_prompts(groups, points, catalogue.nouns, grey, rng)
+    return Scene(pixels, points, tuple(absent[: config.absent_prompts]))
 
 
 def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -> list[Group]:
@@ -139,18 +136,42 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
     groups: list[Group] = []
     for place in range(classes):
         noun = str(rng.choice(names, p=weights / weights.sum()))
-        if groups and rng.random() < config.same_noun and catalogue.nouns[groups[0].noun].colours:
+        if groups and rng.random() < config.same_noun and groups[0].look:
             noun = groups[0].noun
         elif groups and not _fits(noun, groups, catalogue):
             continue
-        used = [group.colour for group in groups if group.noun == noun]
-        free = [name for name in catalogue.nouns[noun].colours if name not in used]
+        used = [group.look for group in groups if group.noun == noun]
+        free = _free_looks(catalogue.nouns[noun], used, config, rng)
         if used and not free:
             continue
         count = total if place == 0 else max(1, round(total * rng.uniform(0.1, 1.0)))
         groups.append(Group(noun, str(rng.choice(free)) if free else "", count))
+    if total > 1 and _chance(config.two_sizes, rng):
+        groups = _in_two_sizes(groups, rng)
     most = config.most_objects / max(sum(group.count for group in groups), config.most_objects)
     return [replace(group, count=max(1, int(group.count * most))) for group in groups]
+
+
+def _free_looks(
+    noun: Noun, used: list[str], config: SceneConfig, rng: np.random.Generator
+) -> list[str]:
+    """The colours, or now and then materials, that tell a noun's next group from those in use."""
+    of_material = bool(noun.materials) and (
+        any(look in noun.materials for look in used) or _chance(config.materials, rng)
+    )
+    looks = noun.materials if of_material else noun.colours
+    return [look for look in looks if not any(named_alike(look, other) for other in used)]
+
+
+def _in_two_sizes(groups: list[Group], rng: np.random.Generator) -> list[Group]:
+    """Make some things of the first group smaller; others of that noun would be neither."""
+    first, size = groups[0], str(rng.choice(list(SIZES)))
+    smaller = min(max(1, round(first.count * rng.uniform(0.2, 0.8))), first.count - 1)
+    return [
+        replace(first, count=first.count - smaller, size=size),
+        replace(first, count=smaller, size=SIZES[size]),
+        *(group for group in groups[1:] if group.noun != first.noun),
+    ]
 
 
 def _chance(share: float, rng: np.random.Generator) -> bool:
@@ -189,6 +210,8 @@ def _arrange(
     size_px = draw_size(total, side_px, rng)
     if _chance(setting.config.far, rng):
         size_px = max(size_px * rng.uniform(0.35, 0.8), smallest_size(side_px))
+    if groups[0].size:
+        size_px = max(size_px, smallest_size(side_px) / LEAST_SMALL)
     if first.plural == "cars" and rng.random() < setting.config.parked:
         slant = float(np.pi / 2 + rng.normal(0, 0.15))
         return Arrangement(park(total, size_px, side_px, rng), ground, slant)
@@ -200,7 +223,8 @@ def _arrange(
     apart = first.apart if rng.random() < 0.75 else 0.5  # now and then a heap whatever it is
     layout = lay_out(total, min(size_px, room_px / 3), room_px, rng, overlap=apart, filled=filled)
     layout = replace(layout, centres_px=layout.centres_px + (side_px - room_px) / 2)
-    tilted = bool(rng.random() < setting.config.perspective)
+    # What is far looks small, whatever its size
+    tilted = bool(rng.random() < setting.config.perspective) and not groups[0].size
     if tilted:
         layout = in_perspective(layout, side_px, rng)
     return Arrangement(layout, ground, upright=tilted)
@@ -267,11 +291,13 @@ def _stamps(
         and rng.random() < setting.config.alike
     ):
         angle = float(rng.uniform(0, 2 * np.pi))
-    cutouts = setting.catalogue.cutouts(group.noun, group.colour, rng, looks, setting.part, angle)
+    cutouts = setting.catalogue.cutouts(group.noun, group.look, rng, looks, setting.part, angle)
     if rng.random() < setting.config.one_make:
         cutouts = [cutouts[i % max(1, looks // 4)] for i in range(looks)]
     nominal = np.mean([np.sqrt(np.prod(cutout.rgba.shape[:2])) for cutout in cutouts])
     relative = arranged.layout.size_px * float(np.exp(rng.normal(0, 0.1))) / nominal
+    if group.is_smaller:
+        relative *= float(rng.uniform(LEAST_SMALL, 0.6))
     scales = np.quantile(arranged.layout.scales, (np.arange(looks) + 0.5) / looks) * relative
     stamps = []
     for cutout, scale in zip(cutouts, scales.tolist(), strict=True):
@@ -298,76 +324,3 @@ def _mirror(
         pixels = pixels.transpose(1, 0, 2)
         dots = [d[:, ::-1] for d in dots]
     return np.ascontiguousarray(pixels), [np.ascontiguousarray(d, np.float32) for d in dots]
-
-
-def _true_prompts(
-    groups: list[Group],
-    dots: list[Floats],
-    catalogue: Catalogue,
-    grey: bool,
-    rng: np.random.Generator,
-) -> dict[str, Floats]:
-    """Name what is there: nouns, colours, kinds, everything."""
-    members: dict[str, list[int]] = {}
-    coloured = bool(groups) and all(group.colour for group in groups) and not grey
-    say_food, say_kinds, say_singular, say_synonym = rng.random(4) < (0.3, 0.6, 0.15, 0.3)
-    for index, group in enumerate(groups):
-        noun = catalogue.nouns[group.noun]
-        names = [noun.plural, "objects"]
-        if group.colour and not grey:
-            names.append(f"{group.colour} {noun.plural}")
-        if coloured:
-            names.append(f"{group.colour} objects")
-        if say_singular:
-            names.append(noun.singular)
-        if say_synonym:
-            names.extend(noun.synonyms)
-        if say_kinds:
-            names.extend(noun.kinds)
-        if say_food and set(noun.kinds) & set(EDIBLE):
-            names.append("food")
-        for name in dict.fromkeys(names):
-            members.setdefault(name, []).append(index)
-    points = {name: np.concatenate([dots[i] for i in rows]) for name, rows in members.items()}
-    if coloured and rng.random() < 0.6:
-        points = {name: at for name, at in points.items() if not name.endswith(" objects")}
-    return {name: at for name, at in points.items() if len(at)}
-
-
-def _absent_prompts(
-    groups: list[Group],
-    points: dict[str, Floats],
-    catalogue: Catalogue,
-    config: SceneConfig,
-    grey: bool,
-    rng: np.random.Generator,
-) -> tuple[str, ...]:
-    """Name what is not there: the same noun in other colours, look-alikes, others, strangers."""
-    hard: list[str] = []
-    present = [catalogue.nouns[group.noun] for group in groups]
-    groups_of = {group for noun in present for group in noun.akin}
-    kinds = {kind for noun in present for kind in noun.kinds}
-    if kinds & set(EDIBLE):
-        kinds.add("food")
-    others = [
-        noun
-        for name, noun in sorted(catalogue.nouns.items())
-        if noun not in present and not groups_of & set(noun.akin) and noun.plural not in kinds
-    ]
-    others = [others[i] for i in rng.permutation(len(others))[:12]]
-    for group, noun in zip(groups, present, strict=True):
-        colours = {other.colour for other in groups if other.noun == group.noun}
-        unused = [colour for colour in ANY if colour not in colours]
-        if group.colour and not grey:
-            hard.extend(f"{unused[i]} {noun.plural}" for i in rng.permutation(len(unused))[:2])
-            same = [other for other in others if group.colour in other.colours]
-            hard.extend(f"{group.colour} {other.plural}" for other in same[:1])
-    easy = [other.plural for other in others[:5]]
-    easy.extend(kind for other in others[5:7] for kind in other.kinds if kind not in kinds)
-    easy.extend(f"{rng.choice(o.colours)} {o.plural}" for o in others[7:9] if o.colours)
-    strange = [str(word) for word in rng.choice(STRANGERS, 2) if word not in catalogue.nouns]
-    easy = easy[:3] + strange + easy[3:]
-    if not groups:
-        easy = ["objects", *easy]
-    names = [name for name in dict.fromkeys([*hard, *easy]) if name not in points]
-    return tuple(names[: config.absent_prompts])

@@ -17,7 +17,7 @@ from PIL import Image
 from clipcount_cli.scenery.backgrounds import read_ground
 from clipcount_cli.scenery.brush import Pixels
 from clipcount_cli.scenery.drawings import DRAWINGS, TURNS, draw, turn_of
-from clipcount_cli.scenery.nouns import MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
+from clipcount_cli.scenery.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
 from clipcount_cli.scenery.pictures import (
     FOLDERS,
     LOOKS,
@@ -39,7 +39,7 @@ class Cutout:
     """One thing without its background; rgba is (h, w, 4) uint8, straight alpha, trimmed."""
 
     noun: str
-    attributes: tuple[str, ...]  # ("red",), or () where the colour is its own
+    attributes: tuple[str, ...]  # ("red",) or ("wooden",), or () where the colour is its own
     rgba: Pixels
     source: str
     part: str  # "train" or "test"
@@ -116,7 +116,8 @@ class Catalogue:
         upright = self.nouns[noun].upright
         looks = looks_of(noun, colour) if self.material is not None else []
         views = self._views_of(noun, part)
-        if noun in DRAWINGS and not ((looks or views) and is_pictured(number)):
+        pictured = (looks or views) and is_pictured(number) and colour not in MATERIALS
+        if noun in DRAWINGS and not pictured:
             return draw(noun, colour, number, part, upright), "drawn"
         if views and (not looks or is_modelled(number)):
             rgba, tone, source = views[number * 5 % len(views)], colour, "models"

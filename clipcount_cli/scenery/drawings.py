@@ -14,6 +14,7 @@ from clipcount_cli.scenery import drawn_grown as grown
 from clipcount_cli.scenery import drawn_made as made
 from clipcount_cli.scenery import drawn_metal as metal
 from clipcount_cli.scenery.brush import Brush, Pixels, Surface, light_up, named_colour
+from clipcount_cli.scenery.materials import FINISHES
 
 SPRITE_SIDE_PX = 96  # the 95th percentile of object sizes at 384 px is 113 px, at 224 px 66 px
 TURNS = 24  # individuals are drawn at this many evenly spread angles
@@ -75,15 +76,18 @@ def turn_of(number: int) -> float:
     return 2 * np.pi * (number % TURNS) / TURNS
 
 
-def draw(noun: str, colour: str, number: int, part: str = "train", upright: bool = False) -> Pixels:
+def draw(noun: str, look: str, number: int, part: str = "train", upright: bool = False) -> Pixels:
     """Draw individual `number` of `noun`; (96, 96, 4) uint8 with straight alpha.
 
-    colour: one of NAMED_COLOURS, or "" for the noun's own colour. Upright things stand, give or
-    take a few degrees. Raises KeyError for a noun without a drawing.
+    look: one of NAMED_COLOURS or FINISHES, or "" for the noun's own colour. Upright things stand,
+    give or take a few degrees. Raises KeyError for a noun without a drawing.
     """
-    seed = [zlib.crc32(f"{noun}/{colour}/{part}".encode()), number]
+    seed = [zlib.crc32(f"{noun}/{look}/{part}".encode()), number]
     rng = np.random.Generator(np.random.PCG64(seed))
+    finish = FINISHES.get(look)
+    colour = "white" if finish else look
     tone = named_colour(colour or str(rng.choice(["red", "orange", "white", "brown"])), rng)
     angle = rng.normal(0, 0.12) if upright else turn_of(number)
     brush = Brush(rng, tone, part=part, angle=angle, side_px=SPRITE_SIDE_PX)
-    return light_up(DRAWINGS[noun](brush), rng)
+    surface = DRAWINGS[noun](brush)
+    return light_up(finish(brush, surface) if finish else surface, rng)

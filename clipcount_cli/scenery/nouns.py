@@ -10,6 +10,17 @@ from dataclasses import dataclass
 
 ANY = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown")
 BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
+# A material, and what a thing made of it might be called as well: never asked for as absent
+MATERIALS: Mapping[str, tuple[str, ...]] = {
+    "wooden": ("brown", "orange", "yellow", "copper"),
+    "metal": ("white", "black", "silver"),
+    "gold": ("yellow", "orange", "brown", "copper", "metal"),
+    "silver": ("white", "metal"),
+    "copper": ("brown", "orange", "red", "gold", "metal", "wooden"),
+    "plastic": ANY,
+}
+SIZES: Mapping[str, str] = {"large": "small", "big": "little"}  # said of two sizes of one noun
+ATTRIBUTES = (*ANY, *MATERIALS, *SIZES, *SIZES.values())
 
 
 @dataclass(frozen=True)
@@ -28,12 +39,14 @@ class Noun:
     heaped: bool = False  # often fills a photograph from border to border
     round: bool = False  # any turn of it looks the same: never lies in one direction
     weight: float = 1.0  # how often it is chosen
+    materials: tuple[str, ...] = ()  # what it may be made of, where that is named
 
 
 def _nouns(*rows: Noun) -> dict[str, Noun]:
     return {row.plural: row for row in rows}
 
 
+CUTLERY, TABLEWARE = ("cutlery",), ("metal", "wooden", "plastic")
 NOUNS = _nouns(
     Noun(
         "coins",
@@ -45,10 +58,21 @@ NOUNS = _nouns(
         round=True,
         weight=2.2,
         apart=0.88,
+        materials=("gold", "silver", "copper"),
     ),
     Noun("pills", "pill", ANY, ("medicine",), ("tablets",), ("sweet",), weight=1.6, apart=0.7),
     Noun("candies", "candy", ANY, ("sweets",), (), ("sweet", "sphere"), weight=1.8, apart=0.65),
-    Noun("beads", "bead", ANY, (), (), ("sphere",), weight=1.2, apart=0.7),
+    Noun(
+        "beads",
+        "bead",
+        ANY,
+        (),
+        (),
+        ("sphere",),
+        weight=1.2,
+        apart=0.7,
+        materials=("wooden", "gold", "silver"),
+    ),
     Noun(
         "pearls",
         "pearl",
@@ -70,25 +94,65 @@ NOUNS = _nouns(
         round=True,
         apart=0.75,
     ),
-    Noun("balls", "ball", ANY, ("toys",), (), ("sphere",), round=True, weight=1.2, apart=0.8),
-    Noun("buttons", "button", ANY, (), (), ("disc",), weight=1.2, apart=0.8),
-    Noun("bottle caps", "bottle cap", BRIGHT, (), ("caps",), ("disc",), weight=1.2, apart=0.85),
+    Noun(
+        "balls",
+        "ball",
+        ANY,
+        ("toys",),
+        (),
+        ("sphere",),
+        round=True,
+        weight=1.2,
+        apart=0.8,
+        materials=("wooden", "metal"),
+    ),
+    Noun(
+        "buttons",
+        "button",
+        ANY,
+        (),
+        (),
+        ("disc",),
+        weight=1.2,
+        apart=0.8,
+        materials=("wooden", "metal"),
+    ),
+    Noun(
+        "bottle caps",
+        "bottle cap",
+        BRIGHT,
+        (),
+        ("caps",),
+        ("disc",),
+        weight=1.2,
+        apart=0.85,
+        materials=("gold", "silver"),
+    ),
     Noun("nuts", "nut", (), ("hardware",), ("hex nuts",), ("nut",), weight=0.7),
     Noun("screws", "screw", (), ("hardware",), (), ("nail",), weight=0.9),
     Noun("nails", "nail", (), ("hardware",), (), ("nail",), weight=0.6),
     Noun("matches", "match", ("red", "brown", "green", "blue"), (), ("matchsticks",), weight=0.7),
-    Noun("stars", "star", ANY, (), (), ("star",), weight=0.8),
+    Noun("stars", "star", ANY, (), (), ("star",), weight=0.8, materials=("gold", "silver")),
     Noun("dice", "die", BRIGHT, ("toys",), (), ("dice",), apart=0.85),
     Noun("bricks", "brick", (), (), (), ("brick",), "ground", weight=0.7, apart=0.7),
     Noun("cars", "car", ANY, ("vehicles",), (), ("car",), "street", weight=1.8, apart=0.75),
     Noun(
         "candles", "candle", (), (), ("tealights",), ("candle",), "dark", upright=True, apart=0.85
     ),
-    Noun("rings", "ring", (), ("jewellery",), (), ("ring",), weight=0.6),
+    Noun(
+        "rings",
+        "ring",
+        (),
+        ("jewellery",),
+        (),
+        ("ring",),
+        weight=0.6,
+        materials=("gold", "silver"),
+    ),
     Noun("paper clips", "paper clip", (), (), (), ("clip",), weight=0.6),
-    Noun("forks", "fork", (), ("cutlery",), (), ("fork",), weight=0.6),
-    Noun("spoons", "spoon", (), ("cutlery",), (), ("spoon",), weight=0.7),
-    Noun("knives", "knife", (), ("cutlery",), (), ("knife",), weight=0.5),
+    Noun("forks", "fork", (), CUTLERY, (), ("fork",), weight=0.6, materials=TABLEWARE),
+    Noun("spoons", "spoon", (), CUTLERY, (), ("spoon",), weight=0.7, materials=TABLEWARE),
+    Noun("knives", "knife", (), CUTLERY, (), ("knife",), weight=0.5, materials=TABLEWARE),
     Noun(
         "umbrellas",
         "umbrella",
@@ -330,9 +394,22 @@ _STRANGE_WORDS = """chairs tables books bottles glasses horses elephants
 STRANGERS = tuple(_STRANGE_WORDS.split())
 
 
+def named_alike(one: str, other: str) -> bool:
+    """Whether two colours or materials may be said of the same thing."""
+    return one == other or other in MATERIALS.get(one, ()) or one in MATERIALS.get(other, ())
+
+
+def noun_of(prompt: str) -> str:
+    """The noun of a prompt, without its size, colour and material."""
+    words = prompt.split()
+    while len(words) > 1 and words[0] in ATTRIBUTES:
+        del words[0]
+    return " ".join(words)
+
+
 def countable_phrases(nouns: Mapping[str, Noun]) -> set[str]:
     """What scenes of `nouns` name as being there."""
-    phrases: set[str] = {"objects", "object", "things", "food", *ANY}
+    phrases: set[str] = {"objects", "object", "things", "food", *ATTRIBUTES}
     for noun in nouns.values():
         phrases.update((noun.plural, noun.singular, *noun.kinds, *noun.synonyms))
     return phrases

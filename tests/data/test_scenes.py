@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from clipcount_cli.data import scenes
 from clipcount_cli.data.scenes import Catalogue, Cutout, SceneConfig, render_scene, vocabulary
 from clipcount_cli.errors import DataError
 from clipcount_cli.scenery.brush import NAMED_COLOURS
 from clipcount_cli.scenery.drawings import DRAWINGS, draw
-from clipcount_cli.scenery.nouns import MODELLED, NOUNS, PICTURED
+from clipcount_cli.scenery.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, SIZES, noun_of
 from clipcount_cli.scenery.painting import Canvas, Light, make_stamp
 from clipcount_cli.scenery.pictures import FOLDERS, LOOKS, dye
 
@@ -92,6 +93,81 @@ def test_two_colours_of_one_noun_are_told_apart():
 
     assert max(map(len, coloured)) >= 2
     assert any(name.endswith(" candies") for name in scenes[0].absent)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**40), part=st.sampled_from(["train", "test"]))
+def test_two_sizes_of_a_noun_are_named_together_and_make_up_the_noun(seed, part):
+    scene = render_scene(seed, CATALOGUE, replace(SMALL, two_sizes=1, assorted=0), part)
+    sized = {prompt: points for prompt, points in scene.points_px.items() if size_of(prompt)}
+
+    nouns = {noun_of(prompt) for prompt in sized}
+    assert len(nouns) <= 1
+    for noun in nouns:
+        large, small = (
+            next(points for prompt, points in sized.items() if prompt in names)
+            for names in zip(
+                *((f"{a} {noun}", f"{b} {noun}") for a, b in SIZES.items()), strict=True
+            )
+        )
+        assert len(large) + len(small) == len(scene.points_px[noun])
+    assert all(noun_of(prompt) not in nouns or len(prompt.split()) > 2
+               for prompt in scene.absent if size_of(prompt))  # fmt: skip
+
+
+def size_of(prompt: str) -> str:
+    return prompt.split()[0] if prompt.split()[0] in (*SIZES, *SIZES.values()) else ""
+
+
+def test_small_things_are_drawn_at_about_half_the_size_of_large_ones(monkeypatch):
+    scales: list[float] = []
+
+    def recorded(cutout, scale, *others):
+        scales.append(scale * np.sqrt(np.prod(cutout.rgba.shape[:2])))
+        return make_stamp(cutout, scale, *others)
+
+    monkeypatch.setattr(scenes, "make_stamp", recorded)
+    config = replace(SMALL, two_sizes=1, empty=0, assorted=0, second_class=0, stamps=2)
+    ratios = []
+    for seed in range(60):
+        scales.clear()
+        scene = render_scene(seed, Catalogue({"balls": NOUNS["balls"]}), config)
+        if len(scales) == 6 and any(size_of(prompt) for prompt in scene.points_px):
+            ratios.append(np.mean(scales[3:]) / np.mean(scales[:3]))
+
+    assert len(ratios) > 30
+    assert 0.3 < min(ratios) < max(ratios) < 0.85
+    assert np.median(ratios) == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_material_is_named_and_nothing_that_might_be_said_of_it_is_called_absent():
+    config = replace(SMALL, materials=1, empty=0, grey=0, assorted=0)
+    named = {name: NOUNS[name] for name in ("spoons", "coins", "beads", "peas")}
+    seen = set()
+    for seed in range(80):
+        scene = render_scene(seed, Catalogue(named), config)
+        looks = {p.split()[0]: noun_of(p) for p in scene.points_px if p.split()[0] in MATERIALS}
+        seen |= {f"{look} {noun}" for look, noun in looks.items()}
+        for look, noun in looks.items():
+            alike = {f"{other} {noun}" for other in MATERIALS[look]} - {"metal coins"}
+            assert not alike & {*scene.absent, *scene.points_px}  # all coins are metal coins
+
+    assert {"wooden spoons", "plastic spoons", "gold coins", "wooden beads"} <= seen
+    assert "wooden peas" not in seen
+
+
+def test_wood_is_brown_and_metal_is_grey():
+    wood, silver = (
+        np.concatenate([opaque(draw("spoons", look, number)) for number in range(12)])
+        for look in ("wooden", "metal")
+    )
+
+    assert (np.median(wood, axis=0) @ [1, 0, -1]) > 50
+    assert abs(np.median(silver, axis=0) @ [1, 0, -1]) < 20
+
+
+def opaque(rgba: np.ndarray) -> np.ndarray:
+    return rgba[rgba[..., 3] > 200][:, :3].astype(float)
 
 
 def test_a_grey_photograph_names_no_colour(catalogue):

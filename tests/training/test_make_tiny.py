@@ -20,7 +20,8 @@ from clipcount_cli.data.scenes import Catalogue, render_scene
 from clipcount_cli.weights import checkpoint
 
 CATALOGUE = Catalogue.drawn()
-COINS = make_tiny.ASSET.parent / "examples" / "coins.jpg"
+TINY = make_tiny.ASSET
+COINS = TINY.parent / "examples" / "coins.jpg"
 
 
 @settings(max_examples=25, deadline=None)
@@ -46,10 +47,9 @@ def test_a_density_holds_as_many_objects_as_it_has_dots():
 
 
 def test_new_words_leave_the_old_prompts_as_they_were():
-    tiny = make_tiny.ASSET
-    known = checkpoint.load_state(tiny)[1].config
+    known = checkpoint.load_state(TINY)[1].config
 
-    model = make_tiny.begin(["apples", "zeppelins"], tiny, seed=0).eval()
+    model = make_tiny.begin(["apples", "zeppelins"], TINY, seed=0).eval()
 
     assert set(known.clip.vocabulary) < set(model.config.clip.vocabulary)
     tokens = make_tiny.tokenize(["apples"], model.config)
@@ -71,25 +71,49 @@ def test_the_first_weights_past_half_of_the_steps_are_kept(tmp_path):
     assert (tmp_path / make_tiny.HALFWAY).read_bytes() == saved[1] != saved[2]
 
 
-def test_a_run_becomes_the_mean_of_its_middle_and_its_end(tmp_path, monkeypatch):
-    run, packed = tmp_path / "run", tmp_path / "packed.safetensors"
+@pytest.fixture
+def quick(monkeypatch, tmp_path):
+    """A run of two steps, and a package of its own to pack into."""
     monkeypatch.setattr(make_tiny, "TRAINING", dataclasses.replace(make_tiny.TRAINING, batch=2))
     monkeypatch.setattr(make_tiny, "STEPS_A_EPOCH", 1)
     monkeypatch.setattr(make_tiny, "TEST_SCENES", 2)
-    make_tiny.main(run, steps=2, workers=1, seed=5, init=make_tiny.ASSET)
-    monkeypatch.setattr(make_tiny, "ASSET", packed)
-    make_tiny.main(run, pack=True)
+    make_tiny.main(tmp_path / "run", steps=2, workers=1, seed=5, init=TINY)
+    monkeypatch.setattr(make_tiny, "ASSET", tmp_path / "packed.safetensors")
+    return tmp_path / "run"
 
-    state, metadata = checkpoint.load_state(packed)
-    halfway, _ = checkpoint.load_state(run / make_tiny.HALFWAY)
-    last, _ = checkpoint.load_state(run / "last.safetensors")
+
+def test_a_run_becomes_the_mean_of_its_middle_and_its_end(quick):
+    make_tiny.main(quick, steps=2, pack=True)
+
+    state, metadata = checkpoint.load_state(make_tiny.ASSET)
+    halfway, _ = checkpoint.load_state(quick / make_tiny.HALFWAY)
+    last, _ = checkpoint.load_state(quick / "last.safetensors")
     for name, mean in ((n, t) for n, t in state.items() if t.is_floating_point()):
         middle = (halfway[name] + last[name]).float() / 2
         assert torch.allclose(mean.float(), middle, rtol=1e-3, atol=1e-4)  # half precision
-    assert json.loads((run / "config.json").read_text())["scenes"] == 4
+    assert json.loads((quick / "config.json").read_text())["scenes"] == 4
     assert "coins" in metadata.config.taught
-    [result] = load_counter(packed).count(COINS, ["coins"])
+    [result] = load_counter(make_tiny.ASSET).count(COINS, ["coins"])
     assert 5 < result.count < 100
+
+
+def test_a_run_that_is_told_otherwise_is_not_gone_on_with(quick):
+    before = {path.name: path.read_bytes() for path in quick.iterdir()}
+
+    with pytest.raises(typer.BadParameter, match="was begun with seed 5"):
+        make_tiny.main(quick, steps=2, workers=1, seed=6, init=TINY)
+
+    assert {path.name: path.read_bytes() for path in quick.iterdir()} == before
+
+
+def test_a_run_is_packed_with_the_nouns_that_it_was_taught(quick, tmp_path):
+    with pytest.raises(typer.BadParameter, match="--material must be as it was"):
+        make_tiny.main(quick, steps=2, pack=True, material=tmp_path)
+
+
+def test_steps_are_whole_epochs(tmp_path):
+    with pytest.raises(typer.BadParameter, match="not a multiple of 200"):
+        make_tiny.main(tmp_path / "run", steps=300)
 
 
 def test_a_run_that_has_no_middle_yet_is_not_packed(tmp_path):
