@@ -92,7 +92,7 @@ def scene_speed(
     scenes: Annotated[int, typer.Option(help="How many to render.")] = 300,
 ) -> None:
     """Measure how fast one process renders scenes of 224 px."""
-    catalogue = Catalogue.drawn() if material is None else Catalogue.from_material(material)
+    catalogue = Catalogue.from_material(material)
     config = SceneConfig()
     for seed in range(WARM_UP_SCENES):
         render_scene(seed, catalogue, config)

@@ -128,7 +128,7 @@ def save_start(path: Path) -> None:
 def train_one(name: str, data: Path, start: Path, run: Path, epochs: int) -> Path:
     """Train one recipe, or go on with it; returns its best weights."""
     if (run / "config.json").exists():
-        return train.resume(run, train.Request()).best
+        return train.resume(run, train.Request(hyper_parameters={"epochs": epochs})).best
     recipe = Recipe.released if name == "released" else Recipe.default
     settings = {**SHARED, "epochs": epochs, "validate_every": max(1, epochs // 6), **RUNS[name]}
     if recipe == Recipe.released:  # the same shares of the run as the authors' 21 and 100 of 220

@@ -149,12 +149,7 @@ def _open_catalogue(material: Path | None) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):  # the process that trains decides when to stop
         signal.signal(number, signal.SIG_IGN)
-    _catalogue = catalogue_of(material)
-
-
-def catalogue_of(material: Path | None) -> Catalogue:
-    """The nouns that we draw; with material also its pictures, its further nouns and grounds."""
-    return Catalogue.drawn() if material is None else Catalogue.from_material(material)
+    _catalogue = Catalogue.from_material(material)
 
 
 def _render(seed: int) -> Question:
@@ -203,7 +198,7 @@ def endless_batches(
 
 def validation(config: ModelConfig, material: Path | None) -> Any:
     """Errors on scenes of held-out cut-outs, as the trainer's log wants them."""
-    catalogue = catalogue_of(material)
+    catalogue = Catalogue.from_material(material)
     scene_config = SceneConfig(side_px=SCENE_SIDE_PX)
     rng = np.random.default_rng(0)
     scenes = [render_scene(i, catalogue, scene_config, "test") for i in range(TEST_SCENES)]
@@ -285,6 +280,7 @@ def main(
         pack_into_package(folder, material)
         return
     run.mkdir(parents=True, exist_ok=True)
+    training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
     keep_config(
         folder,
         {
@@ -294,12 +290,13 @@ def main(
             "learning_rate": learning_rate,
             "material": material is not None,
             "continued_from": None if init is None else checkpoint.digest(init),
+            "scenes_drawn": dataclasses.asdict(SCENES),
+            "training": dataclasses.asdict(training),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         },
     )
-    model = begin(vocabulary(catalogue_of(material)), init, seed)
+    model = begin(vocabulary(Catalogue.from_material(material)), init, seed)
     config = model.config
-    training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
     trainer = Trainer(model, training, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
     try:
@@ -336,15 +333,18 @@ def pack_into_package(folder: RunFolder, material: Path | None) -> None:
     They are the mean of the run's middle and its end, which errs on new scenes as the end does, and
     less on what looks unlike scenes (arXiv:1803.05407).
     """
-    if not (folder.path / HALFWAY).is_file():
-        raise typer.BadParameter(f"{folder.path} was not trained for half of its steps yet")
-    training = json.loads(folder.config.read_text())
+    if not folder.log.is_file():
+        raise typer.BadParameter(f"{folder.path} holds no training; name it with --run")
+    training, rows = json.loads(folder.config.read_text()), logged(folder.log)
+    done = int(rows[-1]["step"]) if rows else 0
+    if done < training["steps"]:
+        raise typer.BadParameter(f"{folder.path} has done {done} of {training['steps']} steps")
     if training["material"] != (material is not None):
         raise typer.BadParameter(f"{folder.path}: --material must be as it was in training")
-    training["hours"] = round(hours_of(folder.log), 2)
+    training["hours"] = round(sum(float(row["seconds"]) for row in rows) / 3600, 2)
     last, metadata = checkpoint.load_state(folder.last)
     halfway, _ = checkpoint.load_state(folder.path / HALFWAY)
-    taught = tuple(sorted(countable_phrases(catalogue_of(material).nouns)))
+    taught = tuple(sorted(countable_phrases(Catalogue.from_material(material).nouns)))
     config = dataclasses.replace(metadata.config, taught=taught)
     state = {
         name: ((tensor.float() + halfway[name].float()) / 2).half()
@@ -362,10 +362,10 @@ def pack_into_package(folder: RunFolder, material: Path | None) -> None:
     console.show_line(ASSET)
 
 
-def hours_of(log: Path) -> float:
-    """How long all steps of a run took."""
+def logged(log: Path) -> list[dict[str, str]]:
+    """A run's finished epochs."""
     with log.open(newline="") as file:
-        return sum(float(row["seconds"]) for row in csv.DictReader(file)) / 3600
+        return list(csv.DictReader(file))
 
 
 if __name__ == "__main__":

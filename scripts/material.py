@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import unicodedata
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
@@ -155,6 +156,12 @@ def table() -> str:
     return "\n".join(rows)
 
 
+def lacking() -> list[str]:
+    """What this script needs and this machine has not."""
+    tools = [tool for tool in ("npm", "apt-get", "dpkg-deb") if shutil.which(tool) is None]
+    return tools + [name for name in ("trimesh", "fontTools") if find_spec(name) is None]
+
+
 def make(material: Path) -> None:
     """Fetch every package and keep its pictures below `material`: all of them, or nothing."""
     material.parent.mkdir(parents=True, exist_ok=True)
@@ -180,6 +187,8 @@ def main() -> None:
     elif options.material.exists():
         # Old pictures among new ones might show in training what is kept for tests
         parser.error(f"{options.material} exists; remove it, or name another folder")
+    elif missing := lacking():
+        parser.error(f"this machine lacks {', '.join(missing)}")
     else:
         make(options.material)
 

@@ -12,13 +12,14 @@ from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scen
 
 INKS = ("#ff2020", "#20ff20", "#3060ff", "#ffff20", "#ff20ff", "#20ffff")
 LINE_PX = 11
+LINES = 10  # of true prompts
 
 
 def scene_panel(scene: Scene, seed: int, dots: bool) -> Image.Image:
     """One scene, its dots coloured by prompt, and below it what is and what is not there."""
     picture = Image.fromarray(scene.pixels)
     side = picture.width
-    panel = Image.new("RGB", (side, side + 8 * LINE_PX), "black")
+    panel = Image.new("RGB", (side, side + (LINES + 2) * LINE_PX), "black")
     pen = ImageDraw.Draw(picture)
     lines = [f"seed {seed}"]
     for ink, (prompt, points) in zip(INKS * 4, scene.points_px.items(), strict=False):
@@ -28,7 +29,7 @@ def scene_panel(scene: Scene, seed: int, dots: bool) -> Image.Image:
                 pen.ellipse((x - 1, y - 1, x + 1, y + 1), fill=ink)
     panel.paste(picture, (0, 0))
     text = ImageDraw.Draw(panel)
-    for row, line in enumerate([*lines[:6], "not: " + ", ".join(scene.absent)]):
+    for row, line in enumerate([*lines[:LINES], "not: " + ", ".join(scene.absent)]):
         text.text((2, side + row * LINE_PX), line[: side // 6], fill="white")
     return panel
 
@@ -56,8 +57,7 @@ def main() -> None:
     parser.add_argument("--two-sizes", type=float, default=0.0, help="share of scenes")
     parser.add_argument("--materials", type=float, default=0.0, help="share of classes")
     options = parser.parse_args()
-    material = options.material
-    catalogue = Catalogue.from_material(material) if material else Catalogue.drawn()
+    catalogue = Catalogue.from_material(options.material)
     config = SceneConfig(
         side_px=options.side, two_sizes=options.two_sizes, materials=options.materials
     )

@@ -87,7 +87,7 @@ def ask_for_absent(counter: Counter, folder: Path, photos: dict[str, Photo]) -> 
     return [
         Answer(image, result.prompt, max(photo.counts.values()), result.count)
         for image, photo in photos.items()
-        if max(photo.counts.values()) > 0
+        if max(photo.counts.values(), default=0) > 0
         for result in counter.count(folder / image, photo.absent(prompts))
     ]
 
@@ -129,7 +129,9 @@ def main(
     console.show_table(["image", "prompt", "true", "counted", "relative error"], rows)
     console.show_table([counter.label, ""], summary(answers))
     if absent:
-        others = ask_for_absent(counter, photos, asked)
+        if not (others := ask_for_absent(counter, photos, asked)):
+            console.notice("no photograph can be asked for what others show")
+            return
         console.show_table([counter.label, ""], absent_summary(others))
 
 

@@ -21,6 +21,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from PIL import Image
+from scene_sheet import contact_sheet
 
 from clipcount_cli import Counter, console, load_counter
 from clipcount_cli.counting import heatmap
@@ -157,11 +158,7 @@ def draw_by_rank(
         result = counter.count(pixels, [prompt])[0]
         titled = replace(result, prompt=f"{prompt} (true: {truth:.0f})")
         panels.append(Image.fromarray(heatmap.panels(pixels, [titled])))
-    width, height = panels[0].size
-    sheet = Image.new("RGB", (SCENES_A_ROW * width, -(-len(panels) // SCENES_A_ROW) * height))
-    for i, panel in enumerate(panels):
-        sheet.paste(panel, (i % SCENES_A_ROW * width, i // SCENES_A_ROW * height))
-    return sheet
+    return contact_sheet(panels, SCENES_A_ROW)
 
 
 def main(
@@ -176,7 +173,7 @@ def main(
 ) -> None:
     """Print what the model gets right on scenes of a fixed seed."""
     counter = load_counter(weights, precision=precision)
-    catalogue = Catalogue.from_material(material) if material else Catalogue.drawn()
+    catalogue = Catalogue.from_material(material)
     config = SceneConfig(side_px=side_px, two_sizes=two_sizes, materials=materials)
     asked = []
     with console.progress("scenes", scenes, "scenes") as bar:

@@ -41,14 +41,14 @@ def main(
 ) -> None:
     """Render, measure, train, measure again."""
     data, run = folder / "photographs", folder / "run"
-    if not data.exists():
+    if not (data / "split.csv").exists():
         render_photographs(data)
     before = measure("tiny", data)
     started = time.monotonic()
+    settings = {"epochs": epochs}
     if (run / "config.json").exists():
-        train.resume(run, train.Request())
+        train.resume(run, train.Request(hyper_parameters=settings))
     else:
-        settings = {"epochs": epochs}
         request = train.Request(data=data, out=run, init="tiny", hyper_parameters=settings)
         train.train(request)
     minutes = (time.monotonic() - started) / 60
@@ -70,7 +70,7 @@ def render_photographs(data: Path) -> None:
     """Write own data: thirty photographs to learn from, thirty others to be measured on."""
     DRAWINGS[NOUN.plural] = crescent
     catalogue = Catalogue({NOUN.plural: NOUN})
-    (data / "images").mkdir(parents=True)
+    (data / "images").mkdir(parents=True, exist_ok=True)
     rows: list[tuple[object, ...]] = []
     for seed, split in enumerate(SPLITS):
         scene = render_scene(seed, catalogue, SCENES, "test" if split == "test" else "train")

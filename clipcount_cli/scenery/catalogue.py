@@ -31,6 +31,7 @@ from clipcount_cli.scenery.pictures import (
 
 PICTURE_EVERY = 3  # individuals of a noun that is also drawn: one in three is a picture
 INDIVIDUALS = 2 * TURNS  # of each noun and colour; bounds the memory to about 0.5 GB
+VIEW_STEP = 17  # from one individual's view to the next's: it divides no number of views
 MODELLED_INDIVIDUALS = 8 * TURNS  # of a noun with 3-D models, which are seen from many sides
 
 
@@ -71,9 +72,14 @@ class Catalogue:
         return cls({name: NOUNS[name] for name in DRAWINGS})
 
     @classmethod
-    def from_material(cls, folder: Path | str) -> Catalogue:
-        """Our own drawings and the pictures of `folder`. Raises DataError where one is missing."""
-        catalogue = cls({**NOUNS, **PICTURED, **MODELLED}, Path(folder))
+    def from_material(cls, folder: Path | None) -> Catalogue:
+        """Our own drawings and the pictures of `folder`, if any.
+
+        Raises DataError where one is missing.
+        """
+        if folder is None:
+            return cls.drawn()
+        catalogue = cls({**NOUNS, **PICTURED, **MODELLED}, folder)
         for part in FOLDERS:
             for noun in MODELLED:
                 catalogue._views_of(noun, part)
@@ -120,7 +126,7 @@ class Catalogue:
         if noun in DRAWINGS and not pictured:
             return draw(noun, colour, number, part, upright), "drawn"
         if views and (not looks or is_modelled(number)):
-            rgba, tone, source = views[number * 5 % len(views)], colour, "models"
+            rgba, tone, source = views[number * VIEW_STEP % len(views)], colour, "models"
         else:
             look = looks[(number * 5 + number // TURNS) % len(looks)]
             rgba, source = self._picture(look, part), FOLDERS[part]

@@ -379,16 +379,16 @@ MODELLED = _nouns(  # shown by views of 3-D models alone
 EDIBLE = ("fruit", "vegetables", "sweets", "berries", "food")  # all of these are also "food"
 
 _STRANGE_WORDS = """chairs tables books bottles glasses horses elephants
-    lamps phones keyboards shoes hats gloves socks shirts umbrellas bags boxes cups plates
-    bowls pens pencils scissors hammers guitars pianos drums clocks watches
+    lamps phones keyboards shoes hats gloves socks shirts umbrellas bags boxes cups
+    pens pencils scissors hammers guitars pianos drums clocks watches
     televisions boats ships trains buses bicycles motorcycles planes rockets tents
     flags kites balloons dolls robots penguins ducks sheep cows pigs goats lions tigers bears
     monkeys snakes frogs turtles spiders bees ants butterflies mushrooms carrots onions peppers
     cucumbers bananas pineapples watermelons sandwiches pizzas burgers sausages donuts cakes
     croissants pretzels toothbrushes towels pillows chopsticks carpets curtains mirrors paintings
     letters stamps tickets cards seashells feathers bones skulls crosses arrows wheels tyres
-    barrels crates bins ladders fences benches swings pots pans kettles straws corks needles
-    batteries bulbs cameras plugs cables switches roses tulips cacti windmills
+    barrels bins ladders fences benches swings pots pans kettles straws corks needles
+    batteries bulbs cameras plugs cables switches roses tulips windmills
     crabs shrimps lobsters snails"""
 # Always absent, so that words without a meaning to the model are answered with little
 STRANGERS = tuple(_STRANGE_WORDS.split())
@@ -399,10 +399,15 @@ def named_alike(one: str, other: str) -> bool:
     return one == other or other in MATERIALS.get(one, ()) or one in MATERIALS.get(other, ())
 
 
+_SYNONYMS = {
+    word for row in (NOUNS, PICTURED, MODELLED) for n in row.values() for word in n.synonyms
+}
+
+
 def noun_of(prompt: str) -> str:
-    """The noun of a prompt, without its size, colour and material."""
+    """The noun of a prompt, without its size, colour and material; "green peas" are a noun."""
     words = prompt.split()
-    while len(words) > 1 and words[0] in ATTRIBUTES:
+    while len(words) > 1 and words[0] in ATTRIBUTES and " ".join(words) not in _SYNONYMS:
         del words[0]
     return " ".join(words)
 

@@ -130,8 +130,11 @@ def _noise_sheet() -> Floats:
 
 def _sensor_noise(side_px: int, rng: np.random.Generator) -> Floats:
     """Gaussian noise, (side, side, 3): a random cut from one sheet, as drawing it anew is slow."""
-    top, left = rng.integers(0, _NOISE_SIDE - side_px + 1, 2)
-    return _noise_sheet()[top : top + side_px, left : left + side_px]
+    sheet = _noise_sheet()
+    if (sheets := -(-side_px // _NOISE_SIDE)) > 1:
+        sheet = np.tile(sheet, (sheets, sheets, 1))
+    top, left = rng.integers(0, len(sheet) - side_px + 1, 2)
+    return sheet[top : top + side_px, left : left + side_px]
 
 
 def photograph(picture: Floats, rng: np.random.Generator, grey: bool) -> Pixels:

@@ -149,17 +149,24 @@ def spread_colour(rgba: Pixels) -> Pixels:
     return spread
 
 
+LEAST_STRONG = 0.15  # of a picture is of a strong colour, or else it is pale as a whole
+
+
 def dye(rgba: Pixels, colour: str, rng: np.random.Generator) -> Pixels:
     """Replace the main hue of a picture by a named colour, keeping its light and shade."""
     hsv = np.asarray(Image.fromarray(rgba[..., :3]).convert("HSV"), np.float32)
     hue, saturation, value = hsv[..., 0], hsv[..., 1], hsv[..., 2]
-    strong = (saturation > 70) & (rgba[..., 3] > 128)
+    opaque = rgba[..., 3] > 128
+    strong = (saturation > 70) & opaque
     if strong.sum() < 20:
         return rgba
     counts = np.bincount((hue[strong] / 8).astype(int), minlength=32)
     main = (float(np.argmax(counts)) + 0.5) * 8
     away = (hue - main + 128) % 256 - 128
     belongs = np.clip((46 - np.abs(away)) / 8, 0, 1) * np.clip((saturation - 30) / 40, 0, 1)
+    if strong.sum() < LEAST_STRONG * opaque.sum():  # a pale tint all over
+        strong, away, belongs = opaque, np.zeros_like(hue), np.ones_like(hue)
+        saturation = np.full_like(hue, np.median(saturation[opaque]))
     wanted = [float(rng.uniform(*bounds)) for bounds in NAMED_COLOURS[colour]]
     middle = [float(np.median(channel[strong])) for channel in (saturation, value)]
     new = np.stack(

@@ -11,7 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipcount_cli.scenery.brush import Floats
-from clipcount_cli.scenery.nouns import ANY, EDIBLE, SIZES, STRANGERS, Noun, named_alike
+from clipcount_cli.scenery.nouns import (
+    ANY,
+    EDIBLE,
+    SIZES,
+    STRANGERS,
+    Noun,
+    countable_phrases,
+    named_alike,
+)
 
 
 @dataclass(frozen=True)
@@ -105,7 +113,8 @@ def absent_prompts(
     easy = [other.plural for other in others[:5]]
     easy.extend(kind for other in others[5:7] for kind in other.kinds if kind not in kinds)
     easy.extend(f"{rng.choice(o.colours)} {o.plural}" for o in others[7:9] if o.colours)
-    strange = [str(word) for word in rng.choice(STRANGERS, 2) if word not in nouns]
+    known = countable_phrases(nouns)
+    strange = [str(word) for word in rng.choice(STRANGERS, 2) if word not in known]
     easy = easy[:3] + strange + easy[3:]
     if not groups:
         easy = ["objects", *easy]

@@ -18,9 +18,19 @@ from clipcount_cli.data.scenes import Catalogue, Cutout, SceneConfig, render_sce
 from clipcount_cli.errors import DataError
 from clipcount_cli.scenery.brush import NAMED_COLOURS
 from clipcount_cli.scenery.drawings import DRAWINGS, draw
-from clipcount_cli.scenery.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, SIZES, noun_of
+from clipcount_cli.scenery.nouns import (
+    MATERIALS,
+    MODELLED,
+    NOUNS,
+    PICTURED,
+    SIZES,
+    STRANGERS,
+    Noun,
+    noun_of,
+)
 from clipcount_cli.scenery.painting import Canvas, Light, make_stamp
 from clipcount_cli.scenery.pictures import FOLDERS, LOOKS, dye
+from clipcount_cli.scenery.wording import Group, absent_prompts
 
 SMALL = SceneConfig(side_px=96, most_objects=60)
 
@@ -172,12 +182,13 @@ def opaque(rgba: np.ndarray) -> np.ndarray:
 
 
 def test_a_grey_photograph_names_no_colour(catalogue):
-    config = SceneConfig(side_px=64, empty=0, grey=1)
+    config = SceneConfig(side_px=64, empty=0, grey=1, materials=1)
     scenes = [render_scene(seed, catalogue, config) for seed in range(12)]
 
     assert all(np.ptp(scene.pixels.astype(int), axis=2).max() == 0 for scene in scenes)
     names = {name for scene in scenes for name in scene.points_px if " " in name}
-    assert not {name.split()[0] for name in names - {"green peas"}} & set(NAMED_COLOURS)
+    looks = {name.split()[0] for name in names - {"green peas", "metal coins"}}
+    assert not looks & {*NAMED_COLOURS, *MATERIALS}
 
 
 def test_look_alikes_are_never_asked_for_as_absent(catalogue):
@@ -247,6 +258,27 @@ def test_dyeing_moves_the_main_colour_and_leaves_the_others():
     assert np.abs(dyed[10, 18].astype(int) - rgba[10, 18]).max() < 3
 
 
+def test_dyeing_something_pale_colours_all_of_it():
+    rgba = np.full((20, 20, 4), (200, 225, 230, 255), np.uint8)
+    rgba[:2] = (30, 150, 220, 255)
+    dyed = dye(rgba, "red", np.random.Generator(np.random.PCG64(0))).astype(int)
+
+    assert (dyed[..., 0] > dyed[..., 2] + 60).all()
+
+
+def test_a_synonym_of_what_is_there_is_not_called_absent():
+    shells = Catalogue({"shells": Noun("shells", "shell", synonyms=("seashells",))})
+    groups, there = [Group("shells", "", 3)], ("shells", "objects")
+    absent = set()
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        absent.update(absent_prompts(groups, there, shells.nouns, False, rng))
+
+    assert "seashells" in STRANGERS
+    assert {"kettles", "lobsters"} < absent
+    assert "seashells" not in absent
+
+
 def test_missing_material_names_the_command_that_fetches_it(tmp_path):
     with pytest.raises(DataError) as caught:
         Catalogue.from_material(tmp_path)
@@ -288,11 +320,30 @@ def test_views_of_models_join_the_pictures_and_drawings_of_a_noun(material):
     assert sources(catalogue, "cars", "red") == {"models", "drawn"}
 
 
+@pytest.mark.parametrize("views", [12, 60, 84, 180])
+def test_every_view_of_a_noun_is_shown(views, material, monkeypatch):
+    folder = material / "models" / "train" / "chairs"
+    for number in range(1, views):
+        Image.new("RGBA", (8, 8), (number, 255, 128, 255)).save(folder / f"{number:03}.png")
+    monkeypatch.setattr("clipcount_cli.scenery.catalogue.vary", lambda rgba, *_: rgba)
+    catalogue = Catalogue.from_material(material)
+    rng = np.random.Generator(np.random.PCG64(0))
+    shown = {
+        cutout.rgba.tobytes()
+        for _ in range(40)
+        for cutout in catalogue.cutouts("chairs", "", rng, 60)
+    }
+
+    assert len(shown) == views
+
+
 def test_a_view_of_a_coloured_noun_is_dyed(material):
     catalogue = Catalogue.from_material(material)
     rng = np.random.Generator(np.random.PCG64(0))
-    cars = [c for c in catalogue.cutouts("cars", "green", rng, 200) if c.source == "models"]
+    chosen = [c for _ in range(20) for c in catalogue.cutouts("cars", "green", rng, 60)]
+    cars = [cutout for cutout in chosen if cutout.source == "models"]
 
+    assert len(cars) > 50
     for car in cars:
         red, green, blue = car.rgba[car.rgba[..., 3] > 200][:, :3].mean(0)
         assert green > max(red, blue)
@@ -309,9 +360,10 @@ def test_a_noun_without_views_names_the_command_that_fetches_them(material):
 
 def test_the_vocabulary_holds_every_word_that_scenes_ask_for(catalogue):
     words = {word for phrase in vocabulary(catalogue) for word in phrase.split()}
+    config = replace(SMALL, two_sizes=0.5, materials=0.5)
     asked = set()
-    for seed in range(40):
-        scene = render_scene(seed, catalogue, SMALL)
+    for seed in range(80):
+        scene = render_scene(seed, catalogue, config)
         asked |= {word for name in (*scene.points_px, *scene.absent) for word in name.split()}
 
     assert asked <= words

@@ -116,6 +116,23 @@ def test_steps_are_whole_epochs(tmp_path):
         make_tiny.main(tmp_path / "run", steps=300)
 
 
-def test_a_run_that_has_no_middle_yet_is_not_packed(tmp_path):
-    with pytest.raises(typer.BadParameter, match="not trained for half"):
-        make_tiny.main(tmp_path / "run", pack=True)
+def test_a_run_that_has_not_ended_is_not_packed(quick, tmp_path):
+    log = quick / "log.csv"
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
+
+    with pytest.raises(typer.BadParameter, match="done 1 of 2 steps"):
+        make_tiny.main(quick, steps=2, pack=True)
+    with pytest.raises(typer.BadParameter, match="holds no training"):
+        make_tiny.main(tmp_path / "other", pack=True)
+
+    assert not make_tiny.ASSET.exists()
+
+
+def test_packed_weights_tell_how_long_they_were_trained_and_on_what(quick):
+    make_tiny.main(quick, steps=2, pack=True)
+
+    training = checkpoint.load_state(make_tiny.ASSET)[1].origin["training"]
+    assert training["hours"] >= 0
+    assert training["seed"] == 5
+    assert training["scenes_drawn"]["side_px"] == make_tiny.SCENE_SIDE_PX
+    assert training["training"]["count_weight"] == make_tiny.TRAINING.count_weight
