@@ -280,7 +280,6 @@ def main(
         pack_into_package(folder, material)
         return
     run.mkdir(parents=True, exist_ok=True)
-    training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
     keep_config(
         folder,
         {
@@ -291,12 +290,12 @@ def main(
             "material": material is not None,
             "continued_from": None if init is None else checkpoint.digest(init),
             "scenes_drawn": dataclasses.asdict(SCENES),
-            "training": dataclasses.asdict(training),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         },
     )
     model = begin(vocabulary(Catalogue.from_material(material)), init, seed)
     config = model.config
+    training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
     trainer = Trainer(model, training, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
     try:

@@ -135,4 +135,3 @@ def test_packed_weights_tell_how_long_they_were_trained_and_on_what(quick):
     assert training["hours"] >= 0
     assert training["seed"] == 5
     assert training["scenes_drawn"]["side_px"] == make_tiny.SCENE_SIDE_PX
-    assert training["training"]["count_weight"] == make_tiny.TRAINING.count_weight

@@ -1,0 +1,102 @@
+"""scripts/score_photos.py and score_scenes.py: the figures that README reports."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import score_photos
+import score_scenes
+import typer
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import clipcount_cli
+
+EXAMPLES = Path(clipcount_cli.__file__).parent / "assets" / "examples"
+
+
+def run(script, *arguments: object) -> Result:
+    app = typer.Typer()
+    app.command()(script.main)
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    for name in ("coins.jpg", "smarties.jpg"):
+        shutil.copy(EXAMPLES / name, tmp_path / name)
+    return tmp_path
+
+
+def score(photos: Path, rows: list[str], *options: str) -> str:
+    labels = photos / "labels.csv"
+    labels.write_text("\n".join(["image,prompt,count", *rows]), encoding="utf-8")
+    return run(score_photos, "--photos", photos, "--labels", labels, *options).output
+
+
+def test_photographs_are_ranked_by_their_error(photos):
+    printed = score(photos, ["coins.jpg,coins,200", "smarties.jpg,candies,14"])
+
+    assert printed.index("smarties.jpg") < printed.index("coins.jpg")
+    assert re.search(r"questions +2\b", printed)
+    assert re.search(r"Spearman correlation +1\.00", printed)
+
+
+def test_a_photograph_is_asked_for_what_the_others_show(photos):
+    rows = ["coins.jpg,coins,24", "smarties.jpg,green candies,3", "smarties.jpg,candies,14"]
+
+    printed = score(photos, rows, "--absent")
+
+    assert re.search(r"questions for what is absent +3\b", printed)
+    assert re.search(r"mean answer over what is there +0\.\d\d", printed)
+
+
+def test_what_is_there_but_uncounted_is_asked_of_no_photograph(photos):
+    rows = ["coins.jpg,coins,24", "smarties.jpg,coins,", "smarties.jpg,candies,14"]
+
+    printed = score(photos, rows, "--absent")
+
+    assert re.search(r"questions +2\b", printed)
+    assert re.search(r"questions for what is absent +1\b", printed)
+
+
+def test_photographs_that_cannot_be_asked_for_others_things_are_still_scored(photos):
+    printed = score(photos, ["coins.jpg,coins,24", "smarties.jpg,sweets,"], "--absent")
+
+    assert re.search(r"questions +1\b", printed)
+    assert re.search(r"questions for what is absent +1\b|no photograph", printed)
+
+
+def test_scenes_are_scored_by_noun_and_by_what_their_prompts_name(tmp_path):
+    pictures = tmp_path / "ranks.png"
+    sizes = ("--two-sizes", 1, "--materials", 1)
+
+    printed = run(score_scenes, "--scenes", 12, "--side-px", 128, "--pictures", pictures, *sizes)
+
+    assert re.search(r"scenes +12\b", printed.output)
+    assert re.search(r"NMN: absent answer over what is there +\d", printed.output)
+    for wording in ("noun", "colour", "size", "objects"):
+        assert re.search(rf"{wording} +\d+ +\d\.\d\d", printed.output)
+    with Image.open(pictures) as sheet:
+        assert sheet.width >= 3 * 128
+
+
+@pytest.mark.parametrize(
+    ("prompt", "wording"),
+    [
+        ("peas", "noun"),
+        ("green peas", "kind, synonym, singular"),
+        ("green apples", "colour"),
+        ("wooden spoons", "material"),
+        ("large green apples", "size"),
+        ("green objects", "objects"),
+        ("fruit", "kind, synonym, singular"),
+    ],
+)
+def test_the_most_telling_word_of_a_prompt_decides(prompt, wording):
+    assert score_scenes.wording_of(prompt, {"peas", "apples", "spoons"}) == wording
