@@ -76,14 +76,14 @@ def test_scenes_are_scored_by_noun_and_by_what_their_prompts_name(tmp_path):
     pictures = tmp_path / "ranks.png"
     sizes = ("--two-sizes", 1, "--materials", 1)
 
-    printed = run(score_scenes, "--scenes", 12, "--side-px", 128, "--pictures", pictures, *sizes)
+    printed = run(score_scenes, "--scenes", 6, "--side-px", 96, "--pictures", pictures, *sizes)
 
-    assert re.search(r"scenes +12\b", printed.output)
+    assert re.search(r"scenes +6\b", printed.output)
     assert re.search(r"NMN: absent answer over what is there +\d", printed.output)
     for wording in ("noun", "colour", "size", "objects"):
         assert re.search(rf"{wording} +\d+ +\d\.\d\d", printed.output)
     with Image.open(pictures) as sheet:
-        assert sheet.width >= 3 * 128
+        assert sheet.width >= 3 * 96
 
 
 @pytest.mark.parametrize(

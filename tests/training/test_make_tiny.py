@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from types import SimpleNamespace
 
 import make_tiny
@@ -71,15 +72,28 @@ def test_the_first_weights_past_half_of_the_steps_are_kept(tmp_path):
     assert (tmp_path / make_tiny.HALFWAY).read_bytes() == saved[1] != saved[2]
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of two steps of two scenes each."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        make_quick(patch)
+        make_tiny.main(run, steps=2, workers=1, seed=5, init=TINY)
+    return run
+
+
 @pytest.fixture
-def quick(monkeypatch, tmp_path):
-    """A run of two steps, and a package of its own to pack into."""
-    monkeypatch.setattr(make_tiny, "TRAINING", dataclasses.replace(make_tiny.TRAINING, batch=2))
-    monkeypatch.setattr(make_tiny, "STEPS_A_EPOCH", 1)
-    monkeypatch.setattr(make_tiny, "TEST_SCENES", 2)
-    make_tiny.main(tmp_path / "run", steps=2, workers=1, seed=5, init=TINY)
+def quick(finished, monkeypatch, tmp_path):
+    """A copy of that run, and a package of its own to pack into."""
+    make_quick(monkeypatch)
     monkeypatch.setattr(make_tiny, "ASSET", tmp_path / "packed.safetensors")
-    return tmp_path / "run"
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(make_tiny, "TRAINING", dataclasses.replace(make_tiny.TRAINING, batch=2))
+    patch.setattr(make_tiny, "STEPS_A_EPOCH", 1)
+    patch.setattr(make_tiny, "TEST_SCENES", 2)
 
 
 def test_a_run_becomes_the_mean_of_its_middle_and_its_end(quick):
