@@ -106,7 +106,8 @@ def test_a_run_becomes_the_mean_of_its_middle_and_its_end(quick):
         middle = (halfway[name] + last[name]).float() / 2
         assert torch.allclose(mean.float(), middle, rtol=1e-3, atol=1e-4)  # half precision
     assert json.loads((quick / "config.json").read_text())["scenes"] == 4
-    assert "coins" in metadata.config.taught
+    assert {"coins", "wooden"} < set(metadata.config.taught)
+    assert not make_tiny.NOT_LEARNED & set(metadata.config.taught)
     [result] = load_counter(make_tiny.ASSET).count(COINS, ["coins"])
     assert 5 < result.count < 100
 
