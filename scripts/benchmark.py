@@ -19,6 +19,7 @@ from batch_speed import batch_speed
 from benchmarks.machine import finish, measure_peak
 from benchmarks.network import network_speed
 from benchmarks.start import start_speed
+from scenes.render import Catalogue, SceneConfig, render_scene
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipcount_cli import console
@@ -26,7 +27,6 @@ from clipcount_cli.api import DTYPES, pick_device, pick_precision
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.data.scenes import Catalogue, SceneConfig, render_scene
 from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.training.loop import prefetched
 from clipcount_cli.training.photos import Photo

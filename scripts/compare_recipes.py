@@ -20,13 +20,13 @@ from typing import Annotated, Any
 import torch
 import typer
 from PIL import Image
+from scenes.render import Catalogue, SceneConfig, render_scene
 
 from clipcount_cli import console
 from clipcount_cli.api import load_counter
 from clipcount_cli.config import Recipe
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.data.datasets import load_dataset
-from clipcount_cli.data.scenes import Catalogue, SceneConfig, render_scene
 from clipcount_cli.evaluation import EvalRow, Metrics, evaluate
 from clipcount_cli.training import train
 from clipcount_cli.weights import cache, checkpoint

@@ -4,7 +4,7 @@
     python scripts/make_tiny.py [--run RUN] --material DIR --pack   # RUN -> clipcount_cli/assets/
 
 Nothing is downloaded: the scenes are drawn by clipcount_cli/data, with the cut-outs of --material
-(scripts/material.py fetches them); without it, they show the nouns that we draw ourselves.
+(scripts/scenes/fetch.py fetches them); without it, they show the nouns that we draw ourselves.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from scenes.nouns import SIZES, countable_phrases, noun_of
+from scenes.render import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 
 from clipcount_cli import __version__, console
 from clipcount_cli.config import (
@@ -37,11 +39,9 @@ from clipcount_cli.config import (
 )
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, tokenize
-from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 from clipcount_cli.data.targets import window_targets
 from clipcount_cli.errors import InterruptedRunError
 from clipcount_cli.files import written_whole
-from clipcount_cli.scenery.nouns import SIZES, countable_phrases, noun_of
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import SaveWeights, fit
 from clipcount_cli.training.start import with_words

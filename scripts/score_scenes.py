@@ -4,7 +4,7 @@
                                    [--two-sizes 0.5] [--materials 0.7] [--pictures FILE.png]
 
 The scenes follow from their numbers alone; their drawings and grounds are kept out of training.
-With --material (see scripts/material.py) they also show the nouns that only pictures show, in
+With --material (see scripts/scenes/fetch.py) they also show the nouns that only pictures show, in
 pictures of another source than training's. --two-sizes and --materials are shares of what is told
 apart as "small buttons" and "large buttons", or called "wooden spoons". --pictures draws the best,
 median and worst scenes.
@@ -21,12 +21,12 @@ from typing import Annotated
 import numpy as np
 import typer
 from PIL import Image
-from scene_sheet import contact_sheet
+from scenes.nouns import MATERIALS, SIZES, noun_of
+from scenes.render import Catalogue, Scene, SceneConfig, render_scene
+from scenes.sheet import contact_sheet
 
 from clipcount_cli import Counter, console, load_counter
 from clipcount_cli.counting import heatmap
-from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene
-from clipcount_cli.scenery.nouns import MATERIALS, SIZES, noun_of
 
 FIRST_SEED = 1_000_000
 LEAST_QUESTIONS = 3

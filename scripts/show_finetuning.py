@@ -17,15 +17,15 @@ from typing import Annotated
 import numpy as np
 import typer
 from PIL import Image
+from scenes.brush import Brush, Surface
+from scenes.drawings import DRAWINGS
+from scenes.nouns import ANY, Noun
+from scenes.render import Catalogue, SceneConfig, render_scene
 
 from clipcount_cli import console
 from clipcount_cli.api import load_counter
 from clipcount_cli.data.datasets import load_dataset
-from clipcount_cli.data.scenes import Catalogue, SceneConfig, render_scene
 from clipcount_cli.evaluation import Metrics, evaluate
-from clipcount_cli.scenery.brush import Brush, Surface
-from clipcount_cli.scenery.drawings import DRAWINGS
-from clipcount_cli.scenery.nouns import ANY, Noun
 from clipcount_cli.training import train
 
 NOUN = Noun("crescents", "crescent", ANY)

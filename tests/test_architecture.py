@@ -17,7 +17,7 @@ ROWS = [
     ("config", "devices", "errors", "files"),
     ("data.targets", "data.augment", "data.views", "training.losses"),
     ("counting",),
-    ("batch.results", "weights", "data", "scenery", "counting.images", "distributed"),
+    ("batch.results", "weights", "data", "counting.images", "distributed"),
     ("api", "single", "batch", "evaluation", "eval_report", "training", "console"),
     ("cli", "options", "__main__"),
 ]

@@ -1,4 +1,4 @@
-"""Views of 3-D models from many sides, as cut-outs for rendered scenes; used by material.py.
+"""Views of 3-D models from many sides, as cut-outs for rendered scenes; used by fetch.py.
 
 A model is sampled as coloured points on its surface, which are painted far ones first: no GPU, no
 window system. `trimesh` reads the models (`pip install trimesh`).

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from clipcount_cli.scenery.brush import Brush, Floats, Surface, named_colour
-from clipcount_cli.scenery.drawn_metal import metal
-from clipcount_cli.scenery.nouns import BRIGHT
+from scenes.brush import Brush, Floats, Surface, named_colour
+from scenes.drawn_metal import metal
+from scenes.nouns import BRIGHT
 
 WOODS = ((0.80, 0.62, 0.41), (0.66, 0.45, 0.27), (0.49, 0.31, 0.18), (0.86, 0.73, 0.54))
 

@@ -1,6 +1,6 @@
 """Rendered scenes with known dots: what the embedded model learns from, and is tested on.
 
-Sprites for scenes, step 4 of 4: brush.py -> drawings.py -> catalogue.py -> [scenes.py]
+Sprites for scenes, step 4 of 4: brush.py -> drawings.py -> catalogue.py -> [render.py]
 A scene follows from (seed, catalogue, config, part) alone, on any machine.
 """
 
@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from clipcount_cli.scenery.backgrounds import lay_plate, pick_ground
-from clipcount_cli.scenery.brush import Floats, Pixels
-from clipcount_cli.scenery.catalogue import Catalogue, Cutout, vocabulary
-from clipcount_cli.scenery.layout import (
+from scenes.backgrounds import lay_plate, pick_ground
+from scenes.brush import Floats, Pixels
+from scenes.catalogue import Catalogue, Cutout, vocabulary
+from scenes.compose import Canvas, Light, Stamp, make_stamp, photograph
+from scenes.layout import (
     Layout,
     draw_count,
     draw_size,
@@ -23,9 +24,8 @@ from clipcount_cli.scenery.layout import (
     park,
     smallest_size,
 )
-from clipcount_cli.scenery.nouns import SIZES, Noun, named_alike
-from clipcount_cli.scenery.painting import Canvas, Light, Stamp, make_stamp, photograph
-from clipcount_cli.scenery.wording import Group, absent_prompts, true_prompts
+from scenes.nouns import SIZES, Noun, named_alike
+from scenes.wording import Group, absent_prompts, true_prompts
 
 LEAST_SMALL = 0.4  # how large small things are beside large ones
 

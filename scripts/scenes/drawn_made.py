@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipcount_cli.scenery.brush import Brush, Surface, blend, box_distance
-from clipcount_cli.scenery.drawn_metal import METALS, metal
+from scenes.brush import Brush, Surface, blend, box_distance
+from scenes.drawn_metal import METALS, metal
 
 
 def pill(brush: Brush) -> Surface:

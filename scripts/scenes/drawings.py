@@ -1,6 +1,6 @@
 """Our own drawn cut-outs: a noun, a colour and a number give one individual, always the same.
 
-Sprites for scenes, step 2 of 4: brush.py -> [drawings.py] -> catalogue.py -> scenes.py
+Sprites for scenes, step 2 of 4: brush.py -> [drawings.py] -> catalogue.py -> render.py
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipcount_cli.scenery import drawn_grown as grown
-from clipcount_cli.scenery import drawn_made as made
-from clipcount_cli.scenery import drawn_metal as metal
-from clipcount_cli.scenery.brush import Brush, Pixels, Surface, light_up, named_colour
-from clipcount_cli.scenery.materials import FINISHES
+from scenes import drawn_grown as grown
+from scenes import drawn_made as made
+from scenes import drawn_metal as metal
+from scenes.brush import Brush, Pixels, Surface, light_up, named_colour
+from scenes.finishes import FINISHES
 
 SPRITE_SIDE_PX = 96  # the 95th percentile of object sizes at 384 px is 113 px, at 224 px 66 px
 TURNS = 24  # individuals are drawn at this many evenly spread angles

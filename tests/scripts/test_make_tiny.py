@@ -14,10 +14,10 @@ import torch
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scenes.render import Catalogue, render_scene
 from small_training import small_model
 
 from clipcount_cli import load_counter
-from clipcount_cli.data.scenes import Catalogue, render_scene
 from clipcount_cli.weights import checkpoint
 
 CATALOGUE = Catalogue.drawn()

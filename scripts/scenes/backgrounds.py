@@ -1,6 +1,6 @@
 """Procedural grounds for rendered scenes: cloth, wood, soil, paper, concrete, asphalt, clutter.
 
-A kind and a number give one ground, always the same; scenes.py crops and re-lights them.
+A kind and a number give one ground, always the same; render.py crops and re-lights them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from clipcount_cli.scenery.brush import Floats, Pixels, blend, smooth_noise
+from scenes.brush import Floats, Pixels, blend, smooth_noise
 
 GROUND_SIDE_PX = 320
 GROUNDS_A_KIND = 20

@@ -1,6 +1,6 @@
 """The words of rendered scenes: which nouns there are, their colours, kinds and look-alikes.
 
-Imported by drawings.py (what can be drawn), catalogue.py (cut-outs) and scenes.py (prompts).
+Imported by drawings.py (what can be drawn), catalogue.py (cut-outs) and render.py (prompts).
 """
 
 from __future__ import annotations

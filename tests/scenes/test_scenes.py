@@ -12,13 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-
-from clipcount_cli.data import scenes
-from clipcount_cli.data.scenes import Catalogue, Cutout, SceneConfig, render_scene, vocabulary
-from clipcount_cli.errors import DataError
-from clipcount_cli.scenery.brush import NAMED_COLOURS
-from clipcount_cli.scenery.drawings import DRAWINGS, draw
-from clipcount_cli.scenery.nouns import (
+from scenes import render
+from scenes.brush import NAMED_COLOURS
+from scenes.compose import Canvas, Light, make_stamp
+from scenes.drawings import DRAWINGS, draw
+from scenes.nouns import (
     MATERIALS,
     MODELLED,
     NOUNS,
@@ -28,9 +26,11 @@ from clipcount_cli.scenery.nouns import (
     Noun,
     noun_of,
 )
-from clipcount_cli.scenery.painting import Canvas, Light, make_stamp
-from clipcount_cli.scenery.pictures import FOLDERS, LOOKS, dye
-from clipcount_cli.scenery.wording import Group, absent_prompts
+from scenes.pictures import FOLDERS, LOOKS, dye
+from scenes.render import Catalogue, Cutout, SceneConfig, render_scene, vocabulary
+from scenes.wording import Group, absent_prompts
+
+from clipcount_cli.errors import DataError
 
 SMALL = SceneConfig(side_px=96, most_objects=60)
 
@@ -136,7 +136,7 @@ def test_small_things_are_drawn_at_about_half_the_size_of_large_ones(monkeypatch
         scales.append(scale * np.sqrt(np.prod(cutout.rgba.shape[:2])))
         return make_stamp(cutout, scale, *others)
 
-    monkeypatch.setattr(scenes, "make_stamp", recorded)
+    monkeypatch.setattr(render, "make_stamp", recorded)
     config = replace(SMALL, two_sizes=1, empty=0, assorted=0, second_class=0, stamps=2)
     ratios = []
     for seed in range(60):
@@ -283,12 +283,12 @@ def test_missing_material_names_the_command_that_fetches_it(tmp_path):
     with pytest.raises(DataError) as caught:
         Catalogue.from_material(tmp_path)
 
-    assert "scripts/material.py" in (caught.value.hint or "")
+    assert "scripts/scenes fetch" in (caught.value.hint or "")
 
 
 @pytest.fixture
 def material(tmp_path) -> Path:
-    """A folder like that of scripts/material.py: red pictures, and blue views of models."""
+    """A folder like that of scripts/scenes/fetch.py: red pictures, and blue views of models."""
     picture, view = (np.full((24, 24, 4), rgba, np.uint8) for rgba in (RED, BLUE))
     codes = {f"{ord(unicodedata.lookup(k.emoji.upper())):x}" for row in LOOKS.values() for k in row}
     for part, folder in FOLDERS.items():
@@ -325,7 +325,7 @@ def test_every_view_of_a_noun_is_shown(views, material, monkeypatch):
     folder = material / "models" / "train" / "chairs"
     for number in range(1, views):
         Image.new("RGBA", (8, 8), (number, 255, 128, 255)).save(folder / f"{number:03}.png")
-    monkeypatch.setattr("clipcount_cli.scenery.catalogue.vary", lambda rgba, *_: rgba)
+    monkeypatch.setattr("scenes.catalogue.vary", lambda rgba, *_: rgba)
     catalogue = Catalogue.from_material(material)
     rng = np.random.Generator(np.random.PCG64(0))
     shown = {
@@ -355,7 +355,7 @@ def test_a_noun_without_views_names_the_command_that_fetches_them(material):
     with pytest.raises(DataError, match="chairs") as caught:
         Catalogue.from_material(material)
 
-    assert "scripts/material.py" in (caught.value.hint or "")
+    assert "scripts/scenes fetch" in (caught.value.hint or "")
 
 
 def test_the_vocabulary_holds_every_word_that_scenes_ask_for(catalogue):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipcount_cli.scenery.brush import Floats
+from scenes.brush import Floats
 
 COUNT_QUANTILES = (
     (0.0, 0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1.0),

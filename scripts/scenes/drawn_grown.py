@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipcount_cli.scenery.brush import Brush, Floats, Surface, blend
+from scenes.brush import Brush, Floats, Surface, blend
 
 
 def lumpy(brush: Brush, wobble: float, cells: int = 3) -> Floats:

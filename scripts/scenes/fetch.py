@@ -1,6 +1,6 @@
 """Fetch the pictures that rendered scenes use beyond our own drawings, and name their licences.
 
-`python scripts/material.py --material DIR` makes DIR/{fluent,noto,grounds,models} of the packages
+`python scripts/scenes fetch --material DIR` makes DIR/{fluent,noto,grounds,models} of the packages
 in `PACKAGES`, in about 7 minutes: npm and apt-get must reach their registries, no root is needed,
 and `pip install trimesh fonttools` reads the models and the font. `--table` prints the packages.
 Nothing of it enters the repository; clipcount_cli/assets/ATTRIBUTION.md names the sources.
@@ -20,9 +20,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from PIL import Image
-from render_models import keep_models
 
-from clipcount_cli.scenery.pictures import LOOKS, MODELS_FOLDER
+from scenes.models import keep_models
+from scenes.pictures import LOOKS, MODELS_FOLDER
 
 GROUND_SIDE_PX = 480  # of the shorter side: scenes crop and shrink further
 

@@ -1,7 +1,7 @@
 """Which emoji pictures show which noun, and how to vary one: turned, mirrored, recoloured.
 
 Training sees the soft 3-D renders (fluent), tests the flat drawings of another artist (noto).
-scripts/material.py fetches both; without them scenes hold our own drawings alone.
+scripts/scenes/fetch.py fetches both; without them scenes hold our own drawings alone.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from clipcount_cli.errors import DataError
-from clipcount_cli.scenery.brush import NAMED_COLOURS, Pixels
-from clipcount_cli.scenery.drawings import SPRITE_SIDE_PX, turn_of
+from scenes.brush import NAMED_COLOURS, Pixels
+from scenes.drawings import SPRITE_SIDE_PX, turn_of
 
 FOLDERS = {"train": "fluent", "test": "noto"}
 MODELS_FOLDER = "models"
@@ -115,7 +115,7 @@ def read_picture(material: Path, look: Look, part: str) -> Pixels:
             return spread_colour(np.asarray(picture))
     raise DataError(
         f"{folder} has no picture of {look.emoji!r} ({code})",
-        hint=f"run `python scripts/material.py --material {material}`",
+        hint=f"run `python scripts/scenes fetch --material {material}`",
     )
 
 
@@ -132,7 +132,7 @@ def read_views(material: Path, noun: str, part: str, needed: bool) -> list[Pixel
     if needed and not views:
         raise DataError(
             f"{folder} has no views of {noun}",
-            hint=f"run `python scripts/material.py --material {material}`",
+            hint=f"run `python scripts/scenes fetch --material {material}`",
         )
     return views
 

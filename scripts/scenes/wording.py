@@ -1,6 +1,6 @@
 """What a scene's things are called: the prompts that are true of it, and those that are not.
 
-Used by data/scenes.py, once it knows which dots are seen.
+Used by render.py, once it knows which dots are seen.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clipcount_cli.scenery.brush import Floats
-from clipcount_cli.scenery.nouns import (
+from scenes.brush import Floats
+from scenes.nouns import (
     ANY,
     EDIBLE,
     SIZES,

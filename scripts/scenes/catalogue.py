@@ -1,6 +1,6 @@
 """Every cut-out that scenes may show, by noun and colour; drawn when first asked for, then kept.
 
-Sprites for scenes, step 3 of 4: brush.py -> drawings.py -> [catalogue.py] -> scenes.py
+Sprites for scenes, step 3 of 4: brush.py -> drawings.py -> [catalogue.py] -> render.py
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from clipcount_cli.scenery.backgrounds import read_ground
-from clipcount_cli.scenery.brush import Pixels
-from clipcount_cli.scenery.drawings import DRAWINGS, TURNS, draw, turn_of
-from clipcount_cli.scenery.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
-from clipcount_cli.scenery.pictures import (
+from scenes.backgrounds import read_ground
+from scenes.brush import Pixels
+from scenes.drawings import DRAWINGS, TURNS, draw, turn_of
+from scenes.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
+from scenes.pictures import (
     FOLDERS,
     LOOKS,
     Look,
@@ -60,7 +60,7 @@ class Catalogue:
     """Nouns and the cut-outs that show them."""
 
     nouns: Mapping[str, Noun]
-    material: Path | None = None  # pictures that scripts/material.py fetched
+    material: Path | None = None  # pictures that scripts/scenes/fetch.py fetched
     _kept: dict[tuple[str, str, int, str], Cutout] = field(default_factory=dict, repr=False)
     _pictures: dict[tuple[str, str], Pixels] = field(default_factory=dict, repr=False)
     _views: dict[tuple[str, str], list[Pixels]] = field(default_factory=dict, repr=False)

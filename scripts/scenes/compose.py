@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from clipcount_cli.scenery.brush import Floats, Pixels
-from clipcount_cli.scenery.catalogue import Cutout
+from scenes.brush import Floats, Pixels
+from scenes.catalogue import Cutout
 
 SOLID = 0.4  # a pixel with this much alpha hides what is below
 

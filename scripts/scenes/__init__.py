@@ -1,6 +1,6 @@
-"""What rendered scenes are made of; data/scenes.py puts it together.
+"""What rendered scenes are made of; render.py puts it together.
 
 Things: brush.py -> drawings.py (drawn_made.py, drawn_metal.py, drawn_grown.py) and pictures.py,
 named by nouns.py -> catalogue.py. Where they lie, and on what: layout.py, backgrounds.py. Light,
-shadow and camera: painting.py.
+shadow and camera: compose.py.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from clipcount_cli.data.scenes import Catalogue, Scene, SceneConfig, render_scene
+from scenes.render import Catalogue, Scene, SceneConfig, render_scene
 
 INKS = ("#ff2020", "#20ff20", "#3060ff", "#ffff20", "#ff20ff", "#20ffff")
 LINE_PX = 11
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224, help="pixels")
     parser.add_argument("--part", choices=("train", "test"), default="train")
     parser.add_argument("--no-dots", action="store_true")
-    parser.add_argument("--material", type=Path, help="pictures that scripts/material.py fetched")
+    parser.add_argument("--material", type=Path, help="pictures that fetch.py fetched")
     parser.add_argument("--two-sizes", type=float, default=0.0, help="share of scenes")
     parser.add_argument("--materials", type=float, default=0.0, help="share of classes")
     options = parser.parse_args()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from clipcount_cli.scenery.brush import Brush, Floats, Surface, blend, box_distance
+from scenes.brush import Brush, Floats, Surface, blend, box_distance
 
 METALS = {
     "gold": (0.78, 0.62, 0.30),

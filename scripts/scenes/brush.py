@@ -1,6 +1,6 @@
 """Shape, light and colour for drawn cut-outs: a height map and an albedo become an RGBA sprite.
 
-Sprites for scenes, step 1 of 4: [brush.py] -> drawings.py -> catalogue.py -> scenes.py
+Sprites for scenes, step 1 of 4: [brush.py] -> drawings.py -> catalogue.py -> render.py
 """
 
 from __future__ import annotations
