@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
-__all__ = ["CountResult", "Counter", "load_counter"]
+from clipcount_cli.version import __version__
+
+__all__ = ["CountResult", "Counter", "__version__", "load_counter"]
 
 if TYPE_CHECKING:
     from clipcount_cli.api import Counter, load_counter

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, cast
 import typer
 from typer.core import TyperGroup
 
-from clipcount_cli import __version__, console, distributed
+from clipcount_cli import console, distributed
 from clipcount_cli.config import Recipe, TrainConfig, shown_default
 from clipcount_cli.errors import ClipCountError, ExitCode, UsageError, WeightsError
-from clipcount_cli.files import refuse_existing, refuse_sharing
+from clipcount_cli.files import require_distinct, require_writable
 from clipcount_cli.options import (
     BatchWindowsOption,
     CsvOption,
@@ -48,6 +48,7 @@ from clipcount_cli.options import (
     with_fields,
     with_manners,
 )
+from clipcount_cli.version import __version__
 
 if TYPE_CHECKING:
     from clipcount_cli.api import Counter
@@ -139,8 +140,8 @@ def count(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Count what each PROMPT names in one photograph."""
-    refuse_sharing(heatmap, density, similarity, None if image == "-" else Path(image))
-    refuse_existing(heatmap, density, similarity, overwrite=overwrite)
+    require_distinct(heatmap, density, similarity, None if image == "-" else Path(image))
+    require_writable(heatmap, density, similarity, overwrite=overwrite)
     from clipcount_cli.counting.images import picture_writer
 
     for picture in filter(None, (heatmap, similarity)):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from clipcount_cli.errors import ClipCountError
-from clipcount_cli.files import cannot_write
+from clipcount_cli.files import write_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -219,7 +219,7 @@ def _put(text: str) -> None:
     except OSError as error:
         # what is still buffered goes nowhere, or Python would fail on it once more
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
-        raise cannot_write(Path("stdout"), error) from error
+        raise write_error(Path("stdout"), error) from error
 
 
 def _needs_spelling(char: str) -> bool:

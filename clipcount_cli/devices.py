@@ -1,16 +1,75 @@
-"""Which names a device may have; api.py finds out what of it this machine has."""
+"""Devices and precisions: which names there are, and what this machine has of them."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from clipcount_cli.errors import UsageError
+from clipcount_cli import distributed
+from clipcount_cli.errors import DeviceError, UsageError
+
+if TYPE_CHECKING:
+    import torch
 
 _NAME = re.compile(r"auto|(cpu|cuda|mps)(:(0|[1-9][0-9]?))?")
+DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # precision -> torch's name
 
 
 def check_device(name: str) -> str:
-    """Give `name` back; raises UsageError where no machine has such a device."""
+    """Return `name`; raises UsageError if no machine has such a device."""
     if not _NAME.fullmatch(name):
         raise UsageError(f'there is no device "{name}"', hint="use auto, cpu, cuda, cuda:0 or mps")
     return name
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """The torch type of `fp32`, `bf16` or `fp16`."""
+    import torch
+
+    dtype: torch.dtype = getattr(torch, DTYPES[precision])
+    return dtype
+
+
+def pick_device(device: str) -> torch.device:
+    """The device that a name stands for.
+
+    Under torchrun `auto` and `cuda` are each process's own GPU. Raises DeviceError if this machine
+    lacks it, UsageError if no machine has it.
+    """
+    import torch
+
+    if device in ("auto", "cuda") and torch.cuda.is_available():
+        own = distributed.local_rank() % torch.cuda.device_count()
+        return torch.device("cuda", own) if distributed.world_size() > 1 else torch.device("cuda")
+    if device == "auto":
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    place = torch.device(check_device(device))
+    available = {
+        "cpu": 1,
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+    }
+    if (place.index or 0) >= available.get(place.type, 0):
+        raise DeviceError(f"this machine has no {device}", hint="use --device cpu")
+    return place
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Resolve `auto`, and refuse what would run a hundred times slower than fp32."""
+    if precision == "auto":
+        return "bf16" if _multiplies_bf16(device) else "fp32"
+    if precision not in DTYPES:
+        raise DeviceError(f'there is no precision "{precision}"', hint="use fp32, bf16 or fp16")
+    if precision == "fp16" and device.type == "cpu":
+        raise DeviceError("a CPU does not multiply in fp16", hint="use --precision bf16 or fp32")
+    return precision
+
+
+def _multiplies_bf16(device: torch.device) -> bool:
+    import torch
+
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

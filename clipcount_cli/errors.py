@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntEnum
 
 
@@ -59,3 +60,10 @@ class InterruptedRunError(ClipCountError):
     """The user, or the machine, stopped a run; what is finished is kept."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def shortened(items: Sequence[str], limit: int = 20, noun: str = "", separator: str = ", ") -> str:
+    """The first `limit` of `items` and, if there are others, `and N more NOUN`."""
+    shown = separator.join(items[:limit])
+    more = f"and {len(items) - limit} more {noun}".rstrip()
+    return f"{shown}{separator.lstrip(',')}{more}" if len(items) > limit else shown

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
-from clipcount_cli.batch.results import GrowingFile, as_text
-from clipcount_cli.data.checks import shortened
 from clipcount_cli.data.samples import Dataset, Sample, prepare
-from clipcount_cli.errors import ExitCode, UsageError
+from clipcount_cli.errors import ExitCode, UsageError, shortened
 from clipcount_cli.evaluation import EvalRow, Metrics, by_image, evaluate, gathered, worst
-from clipcount_cli.files import refuse_existing, written_whole
+from clipcount_cli.files import AppendOnlyFile, as_text, atomic_write, require_writable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +103,7 @@ class Files:
         """Raise UsageError for what could not be written, before an hour is spent counting."""
         if self.csv == STDOUT and json:
             raise UsageError("--json and --csv - both want stdout", hint="give --csv a file")
-        refuse_existing(None if self.csv == STDOUT else self.csv, self.plot, overwrite=overwrite)
+        require_writable(None if self.csv == STDOUT else self.csv, self.plot, overwrite=overwrite)
         if self.plot is not None and self.plot.suffix.lower() not in PLOT_SUFFIXES:
             raise UsageError(
                 f"{self.plot}: no picture format is called {self.plot.suffix or 'like that'}",
@@ -148,7 +146,7 @@ def publish(report: Report, files: Files, counter: Counter, dataset: Dataset, js
     if not distributed.is_first():
         return
     if files.csv is not None and files.csv != STDOUT:
-        with written_whole(files.csv) as temporary:
+        with atomic_write(files.csv) as temporary:
             temporary.write_bytes(as_csv(report.rows).encode())
     if files.plot is not None:
         write_scatter(report.rows, files.plot, report.title)
@@ -156,7 +154,7 @@ def publish(report: Report, files: Files, counter: Counter, dataset: Dataset, js
         write_worst(counter, dataset.split(report.split), report.rows, files.worst)
     if files.csv == STDOUT:
         console.notice(report.summary)
-        GrowingFile(None).append(as_csv(report.rows).encode())
+        AppendOnlyFile(None).append(as_csv(report.rows).encode())
     elif json:
         console.show_json(report.as_json())
     else:
@@ -195,7 +193,7 @@ def write_scatter(rows: Sequence[EvalRow], path: Path, title: str) -> None:
     axes.set_aspect("equal")
     axes.spines[["top", "right"]].set_visible(False)
     _name_worst(axes, done)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from clipcount_cli.errors import ClipCountError, UsageError
 
@@ -17,7 +20,7 @@ from clipcount_cli.errors import ClipCountError, UsageError
 is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
 
 
-def refuse_sharing(*paths: Path | None) -> None:
+def require_distinct(*paths: Path | None) -> None:
     """Raise UsageError where two of `paths` are one file: one would be lost."""
     named = [path for path in paths if path is not None]
     for first, second in itertools.combinations(named, 2):
@@ -33,7 +36,7 @@ def is_same_file(first: Path, second: Path) -> bool:
         return os.path.realpath(first) == os.path.realpath(second)
 
 
-def refuse_existing(*paths: Path | None, overwrite: bool = False) -> None:
+def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
     """Raise UsageError where an output exists already, or has no folder to stand in."""
     for path in paths:
         if path is None:
@@ -50,7 +53,7 @@ def refuse_existing(*paths: Path | None, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place if the block ends well.
 
     Raises ClipCountError where the file system does not let it be written.
@@ -61,7 +64,7 @@ def written_whole(path: Path) -> Iterator[Path]:
         _settle(temporary)
         temporary.replace(path)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -71,7 +74,7 @@ def _temporary_beside(path: Path) -> Path:
         # The suffix stays: Pillow, NumPy and matplotlib choose the format by it.
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise write_error(path, error) from error
     os.close(handle)
     return Path(name)
 
@@ -85,9 +88,64 @@ def _settle(written: Path) -> None:
     written.chmod(0o666 & ~mask)  # those of a temporary file are for its owner alone
 
 
-def cannot_write(path: Path, error: OSError) -> ClipCountError:
+def write_error(path: Path, error: OSError) -> ClipCountError:
     """Word an OSError met while writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ClipCountError(f"no space left to write {path}", hint="free some space, run again")
     reason = error.strerror or str(error)
     return ClipCountError(f"cannot write {path}: {reason}", hint="choose another place")
+
+
+class AppendOnlyFile:
+    """A file, or stdout where `path` is None, that grows by whole flushed pieces."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._stream: Any = sys.stdout.buffer if path is None else path.open("ab", buffering=0)
+
+    def append(self, piece: bytes) -> None:
+        """Put `piece` on disk as a whole; where that fails, the file stays as it was.
+
+        Raises BrokenPipeError where nobody reads stdout any more: the command ends without a word.
+        """
+        size = None if self.path is None else os.fstat(self._stream.fileno()).st_size
+        try:
+            rest = memoryview(piece)
+            while rest:
+                rest = rest[self._stream.write(rest) :]
+            self._stream.flush()
+        except OSError as error:
+            if self.path is None and isinstance(error, BrokenPipeError):
+                raise
+            told = write_error(self.path or Path("stdout"), error)
+            if size is not None:
+                os.ftruncate(self._stream.fileno(), size)
+                told.hint = "whole rows are kept: make room, and run the same command with --resume"
+            raise told from error
+
+    def close(self) -> None:
+        if self.path is not None:
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+
+
+def as_text(name: str) -> str:
+    r"""A path or prompt from the system as text any file can hold: undecodable bytes as `\xNN`.
+
+    A literal `\xNN` has its backslash written `\x5c`, so that `as_name` undoes all of it.
+    """
+    literal = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name).replace("\0", r"\x00")
+    try:
+        return literal.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a surrogate pair, as Windows allows in names
+        return literal.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
+
+
+def as_name(text: str) -> str:
+    r"""The path that `as_text` wrote: `\xNN` becomes that byte again."""
+    return re.sub(r"\\x(5c|[89a-f][0-9a-f])", _undo_escape, text)
+
+
+def _undo_escape(match: re.Match[str]) -> str:
+    code = int(match[1], 16)
+    return "\\" if code == ord("\\") else chr(0xDC00 + code)  # PEP 383

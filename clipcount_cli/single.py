@@ -14,7 +14,7 @@ from clipcount_cli.api import Counter
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import Photo, read_image, write_image
 from clipcount_cli.errors import ImageReadError
-from clipcount_cli.files import written_whole
+from clipcount_cli.files import atomic_write
 
 
 def read(image: str) -> Photo:
@@ -49,7 +49,7 @@ def write_pictures(
     from clipcount_cli.counting.heatmap import panels, similarity_panels
 
     if density is not None:
-        with written_whole(density) as temporary, temporary.open("wb") as file:
+        with atomic_write(density) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack([result.density for result in results]))
     if heatmap is not None:
         write_image(heatmap, panels(photo.pixels, results))

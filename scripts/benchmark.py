@@ -23,10 +23,10 @@ from scenes.render import Catalogue, SceneConfig, render_scene
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipcount_cli import console
-from clipcount_cli.api import DTYPES, pick_device, pick_precision
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.devices import dtype_of, pick_device, pick_precision
 from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.training.loop import prefetched
 from clipcount_cli.training.photos import Photo
@@ -69,7 +69,7 @@ def train_speed(
     flops = count_flops(trainer, sampler)
     seconds, waited = measure_steps(trainer, sampler, steps)
     a_validation = measure_counting(trainer, working) * VALIDATION_IMAGES
-    peak = measure_peak(place, DTYPES[working])
+    peak = measure_peak(place, dtype_of(working))
     an_epoch = TRAIN_IMAGES / batch * seconds
     projected = EPOCHS * an_epoch + EPOCHS // VALIDATE_EVERY * a_validation
     rows = [
@@ -157,7 +157,7 @@ def measure_counting(trainer: Trainer, precision: str) -> float:
     """Mean seconds to count one photograph, as validation does."""
     counter = Counter(trainer.model, "benchmark", "", precision)
     photos = noise_photos()[:4]
-    dtype = DTYPES[precision]
+    dtype = dtype_of(precision)
     with torch.autocast(trainer.device.type, dtype, enabled=dtype != torch.float32):
         counter.count(photos[0].pixels, "objects")
         finish(trainer.device)

@@ -28,7 +28,7 @@ import typer
 from scenes.nouns import SIZES, countable_phrases, noun_of
 from scenes.render import Catalogue, Scene, SceneConfig, render_scene, vocabulary
 
-from clipcount_cli import __version__, console
+from clipcount_cli import console
 from clipcount_cli.config import (
     DENSITY_SCALE,
     GENERIC_PROMPT,
@@ -41,11 +41,12 @@ from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.data.targets import window_targets
 from clipcount_cli.errors import InterruptedRunError
-from clipcount_cli.files import written_whole
+from clipcount_cli.files import atomic_write
 from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import SaveWeights, fit
 from clipcount_cli.training.start import with_words
 from clipcount_cli.training.trainer import Batch, Plan, Trainer
+from clipcount_cli.version import __version__
 from clipcount_cli.weights import checkpoint
 
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
@@ -244,7 +245,7 @@ def saver(trainer: Trainer, run: Path) -> SaveWeights:
         save_weights(model, path)
         halfway = run / HALFWAY
         if trainer.step_number * 2 >= trainer.plan.steps and not halfway.exists():
-            with written_whole(halfway) as temporary:
+            with atomic_write(halfway) as temporary:
                 shutil.copyfile(path, temporary)
 
     return save

@@ -6,11 +6,11 @@ import os
 import pytest
 
 from clipcount_cli.errors import ClipCountError, UsageError
-from clipcount_cli.files import refuse_existing, refuse_sharing, written_whole
+from clipcount_cli.files import atomic_write, require_distinct, require_writable
 
 
 def test_a_file_appears_when_its_block_ends_well(tmp_path):
-    with written_whole(tmp_path / "a.txt") as temporary:
+    with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("whole")
         assert not (tmp_path / "a.txt").exists()
 
@@ -21,7 +21,7 @@ def test_a_file_appears_when_its_block_ends_well(tmp_path):
 def test_a_file_has_the_permissions_of_any_new_file_even_if_its_writer_replaced_it(tmp_path):
     (tmp_path / "usual").touch()
 
-    with written_whole(tmp_path / "a.txt") as temporary:
+    with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.unlink()
         temporary.touch(mode=0o600)
 
@@ -32,7 +32,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     (tmp_path / "a.txt").write_text("old")
 
     def fail_half_way() -> None:
-        with written_whole(tmp_path / "a.txt") as temporary:
+        with atomic_write(tmp_path / "a.txt") as temporary:
             temporary.write_text("half")
             raise KeyError
 
@@ -46,7 +46,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_full_disk_is_told_in_words(tmp_path):
     with (
         pytest.raises(ClipCountError, match="no space left to write"),
-        written_whole(tmp_path / "a.txt"),
+        atomic_write(tmp_path / "a.txt"),
     ):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -55,18 +55,18 @@ def test_existing_files_folders_and_missing_folders_are_refused(tmp_path):
     (tmp_path / "a.txt").touch()
 
     with pytest.raises(UsageError, match="exists already"):
-        refuse_existing(tmp_path / "a.txt")
+        require_writable(tmp_path / "a.txt")
     with pytest.raises(UsageError, match="is a folder"):
-        refuse_existing(tmp_path)
+        require_writable(tmp_path)
     with pytest.raises(UsageError, match="no folder"):
-        refuse_existing(None, tmp_path / "deep" / "a.txt")
-    refuse_existing(tmp_path / "a.txt", overwrite=True)
+        require_writable(None, tmp_path / "deep" / "a.txt")
+    require_writable(tmp_path / "a.txt", overwrite=True)
 
 
 def test_files_of_their_own_may_be_new_or_old(tmp_path):
     (tmp_path / "a.txt").touch()
 
-    refuse_sharing(tmp_path / "a.txt", None, tmp_path / "b.txt", tmp_path / "c.txt")
+    require_distinct(tmp_path / "a.txt", None, tmp_path / "b.txt", tmp_path / "c.txt")
 
 
 @pytest.mark.parametrize("name", ["a.txt", "new.txt", "x" * 300])
@@ -74,4 +74,4 @@ def test_one_file_by_two_names_is_refused(tmp_path, name):
     (tmp_path / "a.txt").touch()
 
     with pytest.raises(UsageError, match="two purposes"):
-        refuse_sharing(tmp_path / name, tmp_path / "." / ".." / tmp_path.name / name)
+        require_distinct(tmp_path / name, tmp_path / "." / ".." / tmp_path.name / name)

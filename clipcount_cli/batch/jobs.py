@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipcount_cli.batch.results import Key, as_name, as_text
+from clipcount_cli.batch.results import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
-from clipcount_cli.errors import ClipCountError, DataError, UsageError
-from clipcount_cli.files import exists, is_file, is_folder
+from clipcount_cli.errors import ClipCountError, DataError, UsageError, shortened
+from clipcount_cli.files import as_name, as_text, exists, is_file, is_folder
 
 PROMPTS_FILE = "prompts.csv"  # looked for in FOLDER
 _NAMED_IN_NOTICES = 3  # examples; the rest is a number
@@ -303,10 +303,8 @@ def _prompt_rows(text: str, path: Path) -> Iterator[tuple[int, str, str]]:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _examples(names: Sequence[str], what: str) -> str:
-    told = ", ".join(f'"{name}"' for name in names[:_NAMED_IN_NOTICES])
-    more = len(names) - _NAMED_IN_NOTICES
-    return f"{told} and {more} more {what}" if more > 0 else told
+def _examples(names: Sequence[str], noun: str) -> str:
+    return shortened([f'"{name}"' for name in names], _NAMED_IN_NOTICES, noun)
 
 
 def nothing_to_count(sources: Sequence[str]) -> ClipCountError:

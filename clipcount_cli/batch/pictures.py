@@ -20,7 +20,7 @@ from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import write_image
 from clipcount_cli.counting.windows import Density, Pixels
-from clipcount_cli.files import cannot_write
+from clipcount_cli.files import write_error
 
 THUMBNAIL_PX = (240, 180)
 OVERLAY_PX = (80, 60)  # the browser smooths it; a density has no finer detail at this size
@@ -57,7 +57,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(folder, error) from error
+        raise write_error(folder, error) from error
 
 
 def heatmap_path(folder: Path, image: str, prompt: str) -> Path:

@@ -17,9 +17,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from clipcount_cli import __version__
-from clipcount_cli.batch.results import GrowingFile, Key, Row, Settings
-from clipcount_cli.files import written_whole
+from clipcount_cli.batch.results import Key, Row, Settings
+from clipcount_cli.files import AppendOnlyFile, atomic_write
+from clipcount_cli.version import __version__
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome
@@ -53,9 +53,9 @@ class Thumbnails:
             with path.open("rb+") as file:
                 file.truncate(_whole_length(file))
         elif report.exists():
-            with written_whole(path) as temporary, temporary.open("wb") as out:
+            with atomic_write(path) as temporary, temporary.open("wb") as out:
                 out.writelines(_taken_back(report, kept))
-        self._file = GrowingFile(path)
+        self._file = AppendOnlyFile(path)
 
     def append(self, outcome: Outcome) -> None:
         """Keep the thumbnails of one image."""
@@ -113,7 +113,7 @@ def write_report(path: Path, rows: Sequence[Row], settings: Settings) -> None:
     before, after = _template().split("<!--pictures-->")
     waiting = thumbnails_path(path)
     with (
-        written_whole(path) as temporary,
+        atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as out,
     ):
         out.write(_filled(before, rows, settings))

@@ -10,9 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import re
-import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +19,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from clipcount_cli.errors import DataError, UsageError
-from clipcount_cli.files import cannot_write, exists, written_whole
+from clipcount_cli.files import AppendOnlyFile, atomic_write, exists, write_error
 
 COLUMNS = ("image", "prompt", "count", "status", "message", "width", "height", "weights")
 BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
@@ -53,28 +50,6 @@ class Row:
     @property
     def failed(self) -> bool:
         return self.status == "failed"
-
-
-def as_text(name: str) -> str:
-    r"""A path or prompt from the system as text any file can hold: undecodable bytes as `\xNN`.
-
-    A literal `\xNN` has its backslash written `\x5c`, so that `as_name` undoes all of it.
-    """
-    literal = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name).replace("\0", r"\x00")
-    try:
-        return literal.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half a surrogate pair, as Windows allows in names
-        return literal.encode("utf-8", "surrogatepass").decode("utf-8", "backslashreplace")
-
-
-def as_name(text: str) -> str:
-    r"""The path that `as_text` wrote: `\xNN` becomes that byte again."""
-    return re.sub(r"\\x(5c|[89a-f][0-9a-f])", _undo_escape, text)
-
-
-def _undo_escape(match: re.Match[str]) -> str:
-    code = int(match[1], 16)
-    return "\\" if code == ord("\\") else chr(0xDC00 + code)  # PEP 383
 
 
 def encode_header(excel: bool = False) -> bytes:
@@ -185,41 +160,8 @@ def _brief(value: Any) -> str:
 
 
 def _write(path: Path, data: bytes) -> None:
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
-
-
-class GrowingFile:
-    """A file, or stdout where `path` is None, that grows by whole flushed pieces."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.path = path
-        self._stream: Any = sys.stdout.buffer if path is None else path.open("ab", buffering=0)
-
-    def append(self, piece: bytes) -> None:
-        """Put `piece` on disk as a whole; where that fails, the file stays as it was.
-
-        Raises BrokenPipeError where nobody reads stdout any more: the command ends without a word.
-        """
-        size = None if self.path is None else os.fstat(self._stream.fileno()).st_size
-        try:
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[self._stream.write(rest) :]
-            self._stream.flush()
-        except OSError as error:
-            if self.path is None and isinstance(error, BrokenPipeError):
-                raise
-            told = cannot_write(self.path or Path("stdout"), error)
-            if size is not None:
-                os.ftruncate(self._stream.fileno(), size)
-                told.hint = "whole rows are kept: make room, and run the same command with --resume"
-            raise told from error
-
-    def close(self) -> None:
-        if self.path is not None:
-            os.fsync(self._stream.fileno())
-            self._stream.close()
 
 
 @dataclass(frozen=True)
@@ -259,7 +201,7 @@ class Targets:
                 f"another run is writing {self.csv}", hint="wait for it, or name another --csv"
             ) from None
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
         try:
             yield
         finally:
@@ -291,7 +233,7 @@ class ResultsFile:
         self._positions = positions
         self._last = -1
         self._in_order = True
-        self._files: list[tuple[GrowingFile, Callable[[Row], bytes]]] = []
+        self._files: list[tuple[AppendOnlyFile, Callable[[Row], bytes]]] = []
 
     @property
     def planned(self) -> int:
@@ -346,7 +288,7 @@ class ResultsFile:
 
     def _open(self, write_headers: bool) -> None:
         for path, header, encoder in self.targets.encoders():
-            file = GrowingFile(path)
+            file = AppendOnlyFile(path)
             if write_headers and header:
                 file.append(header)
             self._files.append((file, encoder))

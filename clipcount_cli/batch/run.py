@@ -7,32 +7,31 @@ cli -> jobs.py (what to count) -> [run.py] -> pipeline.py (counts) -> results.py
 from __future__ import annotations
 
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from clipcount_cli import console, distributed
 from clipcount_cli.batch import sharing
 from clipcount_cli.batch.jobs import PROMPTS_FILE, Plan, make_plan, nothing_to_count, read_list
 from clipcount_cli.batch.report import Thumbnails, write_report
-from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Targets, as_text
+from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Targets
 from clipcount_cli.batch.shards import merge, parse_shard
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, ExitCode, InterruptedRunError, UsageError
 from clipcount_cli.files import (
+    as_text,
     exists,
     is_file,
     is_folder,
     is_same_file,
-    refuse_existing,
-    refuse_sharing,
+    require_distinct,
+    require_writable,
 )
+from clipcount_cli.interrupts import Interruption, interruptible
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
@@ -44,6 +43,7 @@ BATCH_WINDOWS_ELSEWHERE = 8
 MOST_WORKERS_OF_A_GPU = 16
 _PROMPTS_CHECKED = 200  # for what the weights cannot read of them
 _PROMPTS_TOLD = 3
+_STOPPING = "ending: images in flight are finished (once more: end at once)"
 
 LoadCounter = Callable[[], "Counter"]
 
@@ -98,38 +98,6 @@ class Summary:
         return ExitCode.SOME_IMAGES_FAILED if self.failed else ExitCode.OK
 
 
-@dataclass
-class Interruption:
-    """Whether the user, or the machine, asked the run to end."""
-
-    asked: bool = False
-    previous: dict[int, Any] = field(default_factory=dict)
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal. The next one works as ever, but for torchrun, which repeats itself."""
-        self.asked = True
-        if distributed.world_size() == 1:
-            self.restore()
-            console.warn("ending: images in flight are finished (once more: end at once)")
-
-    def restore(self) -> None:
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Turn SIGINT and SIGTERM into a question asked between images."""
-    interruption = Interruption()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            interruption.previous[number] = signal.signal(number, interruption.ask)
-    try:
-        yield interruption
-    finally:
-        interruption.restore()
-
-
 def run(request: BatchRequest, load: LoadCounter) -> Summary:
     """Count all that `request` names; `load` is called once it is known that there is work.
 
@@ -138,14 +106,14 @@ def run(request: BatchRequest, load: LoadCounter) -> Summary:
     """
     if request.merge:
         return _merge(request)
-    with interruptible() as interruption:
+    with interruptible(_STOPPING) as interruption:
         if distributed.world_size() == 1:
             return _lead(request, load, interruption, sharing.alone)
         with sharing.joined() as team:
             if distributed.is_first():
                 return _lead(request, load, interruption, team.lead)
             console.set_manners(quiet=True)
-            team.assist(lambda: default_pipeline(request, load()), lambda: interruption.asked)
+            team.assist(lambda: default_pipeline(request, load()), lambda: interruption.requested)
     return Summary(0, 0, request.csv)
 
 
@@ -164,10 +132,10 @@ def _lead(
         (results.take_up if request.resume else results.begin)(settings)
         todo = plan.without(row.key for row in results.kept)
         writer = _Writer(request, results, counter.label)
-        shared = share_out(pipeline, todo, lambda: interruption.asked)
+        shared = share_out(pipeline, todo, lambda: interruption.requested)
         with results, writer, closing(shared) as outcomes:
             writer.write(outcomes)
-        writer.check_complete(interruption.asked)
+        writer.check_complete(interruption.requested)
         if request.report is not None:
             rows = writer.streamed if request.csv == "-" else request.targets.read()
             write_report(request.report, rows, settings)
@@ -192,7 +160,7 @@ def _check(request: BatchRequest) -> None:
         raise UsageError("--resume and --overwrite exclude each other", hint="leave one out")
     if request.resume and request.csv == "-":
         raise UsageError("stdout cannot be resumed", hint="name a file: --csv out.csv --resume")
-    refuse_sharing(*request.outputs, *_lists(request))
+    require_distinct(*request.outputs, *_lists(request))
     for path in request.outputs:
         if exists(path) and not is_file(path):
             raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
@@ -204,7 +172,7 @@ def _check(request: BatchRequest) -> None:
         hint = "go on with --resume, start anew with --overwrite, or name another file"
         raise UsageError(f"{csv} exists already", hint=hint)
     resumed = request.resume and there  # else what stands there is of no run known here
-    refuse_existing(*request.outputs, overwrite=request.overwrite or resumed)
+    require_writable(*request.outputs, overwrite=request.overwrite or resumed)
     if request.heatmaps and exists(request.heatmaps) and not is_folder(request.heatmaps):
         raise UsageError(f"{request.heatmaps} is not a folder", hint="--heatmaps takes a folder")
 
@@ -257,7 +225,7 @@ def _refuse_existing_heatmaps(folder: Path, plan: Plan) -> None:
     if not is_folder(folder):
         return
     for job in plan.jobs:
-        refuse_existing(
+        require_writable(
             *(p for p in (heatmap_path(folder, job.image, t) for t in job.prompts) if exists(p))
         )
 

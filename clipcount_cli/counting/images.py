@@ -23,7 +23,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from clipcount_cli.counting.tones import flatten, flatten_deep, keep_byte
 from clipcount_cli.errors import ImageReadError, UsageError
-from clipcount_cli.files import is_folder, written_whole
+from clipcount_cli.files import atomic_write, is_folder
 
 MAX_PIXELS = 180_000_000  # 540 MB as RGB; phones reach 200 MP only by interpolation
 MAX_ASPECT = 50  # beyond it the resized photograph is a thread hundreds of windows long
@@ -143,7 +143,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
             hint="end the name in .png",
         )
     settings = {"compress_level": 3} if writer == "PNG" else {"quality": 92, "subsampling": 0}
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         Image.fromarray(pixels).save(unfinished, writer, **settings)
 
 

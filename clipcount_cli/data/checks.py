@@ -14,9 +14,8 @@ import numpy as np
 from PIL import Image
 
 from clipcount_cli.data.samples import Protocol, Sample
-from clipcount_cli.errors import DataError
+from clipcount_cli.errors import DataError, shortened
 
-NAMED_AT_MOST = 20  # items of one kind in a message; the rest is a number
 _HEADER_READERS = 16  # threads; the disk or network is what they wait for
 _EXIF_ORIENTATION = 0x0112
 _LYING_ORIENTATIONS = range(5, 9)  # turned by a quarter, so width and height change places
@@ -49,13 +48,6 @@ class Findings:
             "\n".join([f"{root} is broken, read as {layout}:", *lines]),
             hint="mend or remove what is listed; nothing has been started",
         )
-
-
-def shortened(items: Sequence[str]) -> str:
-    """The first twenty of `items`, and how many more there are."""
-    named = ", ".join(items[:NAMED_AT_MOST])
-    rest = len(items) - NAMED_AT_MOST
-    return f"{named} and {rest} more" if rest > 0 else named
 
 
 def read_json(path: Path) -> Any:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipcount_cli.data import carpk, fsc147, own, shanghaitech
-from clipcount_cli.data.checks import Findings, check_samples, shortened
+from clipcount_cli.data.checks import Findings, check_samples
 from clipcount_cli.data.samples import Dataset, Prepared, Sample, prepare, prepare_pixels
-from clipcount_cli.errors import DataError, UsageError
+from clipcount_cli.errors import DataError, UsageError, shortened
 
 __all__ = ["Dataset", "Prepared", "Sample", "load_dataset", "prepare", "prepare_pixels"]
 

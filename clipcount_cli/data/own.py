@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipcount_cli.data.checks import Findings, read_json, read_table, shortened
+from clipcount_cli.data.checks import Findings, read_json, read_table
 from clipcount_cli.data.samples import Sample, as_points
-from clipcount_cli.errors import DataError
+from clipcount_cli.errors import DataError, shortened
 
 TITLE = "own data"
 SPLITS = ("train", "val", "test")

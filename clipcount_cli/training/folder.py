@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from clipcount_cli.errors import TrainingError
-from clipcount_cli.files import cannot_write, written_whole
+from clipcount_cli.files import atomic_write, write_error
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "density", "count", "contrast", "negative"),
@@ -53,7 +53,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise write_error(self.path, error) from error
         try:
             yield
         except BaseException:
@@ -68,11 +68,11 @@ class RunFolder:
             for file in self.files:
                 file.unlink()
         except OSError as error:
-            raise cannot_write(self.path, error) from error
+            raise write_error(self.path, error) from error
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; a process killed meanwhile leaves the old one."""
-        with written_whole(self.checkpoint) as temporary:
+        with atomic_write(self.checkpoint) as temporary:
             try:
                 torch.save(dict(state), temporary)
             except RuntimeError as error:  # torch words the disk's errors as its own
@@ -91,12 +91,12 @@ class RunFolder:
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Write what `--resume` has to know."""
-        with written_whole(self.config) as temporary:
+        with atomic_write(self.config) as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     def write_log(self, rows: Sequence[Row]) -> None:
         """Make log.csv hold exactly `rows`."""
-        with written_whole(self.log) as temporary, temporary.open("w", newline="") as file:
+        with atomic_write(self.log) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(_cells(row) for row in rows)
@@ -109,7 +109,7 @@ class RunFolder:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise cannot_write(self.log, error) from error
+            raise write_error(self.log, error) from error
 
 
 def _cells(row: Row) -> list[str]:

@@ -9,19 +9,18 @@ from __future__ import annotations
 import contextlib
 import math
 import queue
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
+from clipcount_cli.interrupts import Interruption, interruptible
 from clipcount_cli.training.folder import Row, RunFolder
 from clipcount_cli.training.plots import draw_curves
 from clipcount_cli.training.trainer import Batch, Trainer
@@ -65,54 +64,6 @@ class Progress:
         return row
 
 
-class StopAsked:
-    """Turns SIGINT and SIGTERM into a question the loop asks between steps."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._at_once = False
-
-    @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Listen for the signals; a second one has its usual effect.
-
-        Not under torchrun, which passes on what its processes have heard already.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        numbers = (signal.SIGINT, signal.SIGTERM)
-        usual = {number: signal.signal(number, self._hear) for number in numbers}
-        self._usual = usual
-        try:
-            yield
-        finally:
-            for number, handler in usual.items():
-                signal.signal(number, handler)
-
-    @contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Within this block, which changes no state, a signal does not wait.
-
-        Several processes wait all the same: they stop together, after the same step.
-        """
-        self._at_once = distributed.world_size() == 1
-        if self._at_once and self.asked:
-            raise InterruptedRunError("")
-        try:
-            yield
-        finally:
-            self._at_once = False
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-        if distributed.world_size() == 1:
-            for each, handler in self._usual.items():
-                signal.signal(each, handler)
-        if self._at_once:
-            raise InterruptedRunError("")
-
-
 def fit(
     trainer: Trainer,
     batches: Batches,
@@ -129,10 +80,9 @@ def fit(
     """
     run = _Run(trainer, folder, save_weights, validate, validate_every, save_every_s)
     run.resume()
-    stop = StopAsked()
     try:
-        with stop.listening():
-            run.train(batches, stop)
+        with interruptible() as interruption:
+            run.train(batches, interruption)
     except InterruptedRunError as error:
         raise InterruptedRunError(
             f"stopped at epoch {trainer.epoch + 1}, step {trainer.step_number}; all is saved",
@@ -161,20 +111,20 @@ class _Run:
         if distributed.is_first():
             self.folder.write_log(self.progress.rows)
 
-    def train(self, batches: Batches, stop: StopAsked) -> None:
+    def train(self, batches: Batches, interruption: Interruption) -> None:
         trainer, plan = self.trainer, self.trainer.plan
         ahead = prefetched(batches, trainer, plan.steps)
         with console.progress("training", plan.steps, "steps") as bar, ahead as prepared:
             bar.restart(trainer.step_number, plan.steps)
-            self._finish_epoch(stop, bar)  # where the run was stopped while it validated
+            self._finish_epoch(interruption, bar)  # where the run was stopped while it validated
             while trainer.step_number < plan.steps:
-                stopped, note = self._step(prepared, stop.asked)
+                stopped, note = self._step(prepared, interruption.requested)
                 bar.advance(note=note)
                 if stopped or time.monotonic() - self.saved_at > self.save_every_s:
                     self._save()
                 if stopped:
                     raise InterruptedRunError("")
-                self._finish_epoch(stop, bar)
+                self._finish_epoch(interruption, bar)
 
     def _step(self, prepared: Iterator[Batch], stop: bool) -> tuple[bool, str]:
         started = time.perf_counter()
@@ -191,7 +141,7 @@ class _Run:
         told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
         return stopped, f"epoch {self.trainer.epoch + 1}, {told}"
 
-    def _finish_epoch(self, stop: StopAsked, bar: console.ProgressBar) -> None:
+    def _finish_epoch(self, interruption: Interruption, bar: console.ProgressBar) -> None:
         """Validate, log and save where an epoch has just ended and is not logged yet."""
         trainer, plan = self.trainer, self.trainer.plan
         epoch, rest = divmod(trainer.step_number, plan.steps_per_epoch)
@@ -202,7 +152,7 @@ class _Run:
         if due and self.validate is not None:
             self._save()  # validation may take long, and may be stopped
             bar.advance(0, note=f"validating after epoch {epoch}")
-            with stop.at_once(), trainer.averaged() as model:
+            with interruption.at_once(), trainer.averaged() as model:
                 measured = self.validate(model)
         rate = trainer.optimizer.param_groups[0]["lr"]
         row = self.progress.finish_epoch(epoch, trainer.step_number, rate) | measured

@@ -20,11 +20,10 @@ from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.windows import resize_shorter_side
 from clipcount_cli.data.samples import Prepared, Sample, prepare_pixels
-from clipcount_cli.errors import DataError, ImageReadError
-from clipcount_cli.files import cannot_write
+from clipcount_cli.errors import DataError, ImageReadError, shortened
+from clipcount_cli.files import write_error
 
 _READERS = 8  # threads that decode
-_NAMED_AT_MOST = 20  # unreadable photographs in one message
 
 Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
@@ -67,7 +66,7 @@ class Shelf:
             self._file.write(np.ascontiguousarray(pixels).data)
             self._file.flush()
         except OSError as error:
-            raise cannot_write(self._folder, error) from error
+            raise write_error(self._folder, error) from error
         return np.memmap(self._file, np.uint8, "r", offset, pixels.shape)
 
 
@@ -92,10 +91,8 @@ def read_photos(samples: Iterable[Sample], shelf: Shelf, title: str) -> list[Pho
                     Photo(outcome.name, outcome.path, kept, outcome.points_px, outcome.truths)
                 )
     if faults:
-        more = len(faults) - _NAMED_AT_MOST
-        lines = faults[:_NAMED_AT_MOST] + ([f"and {more} more"] if more > 0 else [])
         raise DataError(
-            "\n".join([f"{len(faults)} photographs cannot be read:", *lines]),
+            f"{len(faults)} photographs cannot be read:\n{shortened(faults, separator=chr(10))}",
             hint="mend or remove them; nothing has been started",
         )
     return photos

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcount_cli.files import written_whole
+from clipcount_cli.files import atomic_write
 from clipcount_cli.training.folder import Row
 
 _PANELS = (
@@ -32,5 +32,5 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
             axes.set_yscale("log")
         axes.set(title=title, xlabel="epoch", ylabel=unit)
         axes.spines[["top", "right"]].set_visible(False)
-    with written_whole(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)

@@ -178,7 +178,7 @@ def with_words(
 
 
 def _origin(name: str, origin: Mapping[str, Any]) -> dict[str, Any]:
-    from clipcount_cli import __version__
+    from clipcount_cli.version import __version__
 
     return {
         "name": f"trained from {name}",

@@ -19,13 +19,13 @@ from typing import Any
 import torch
 
 from clipcount_cli import console, distributed
-from clipcount_cli.api import DTYPES, pick_device, pick_precision
 from clipcount_cli.config import RECIPES, Recipe, TrainConfig, to_json
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import Dataset, load_dataset
 from clipcount_cli.data.samples import Prepared, Sample
+from clipcount_cli.devices import dtype_of, pick_device, pick_precision
 from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
 from clipcount_cli.evaluation import Metrics, evaluate, gathered
 from clipcount_cli.training.folder import Row, RunFolder
@@ -270,7 +270,7 @@ def _validation(samples: Sequence[Sample], photos: Sequence[Photo], precision: s
 
     def validate(model: ClipCount) -> Row:
         counter = Counter(model, "training", "", precision)
-        dtype, kind = DTYPES[precision], counter.device.type
+        dtype, kind = dtype_of(precision), counter.device.type
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
             rows = gathered(evaluate(counter, samples, prompt_check=True, load=load))
         found = Metrics.of(rows)

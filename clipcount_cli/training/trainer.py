@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from clipcount_cli import distributed
-from clipcount_cli.api import DTYPES
 from clipcount_cli.config import TrainConfig
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.devices import dtype_of
 from clipcount_cli.errors import TrainingError
 from clipcount_cli.training.losses import (
     count_loss,
@@ -125,7 +125,7 @@ class Trainer:
         """freeze_norms: keep the batch norms' statistics, as few photographs need it."""
         self.model, self.config, self.plan = model, config, plan
         self.device = model.patch_proj.weight.device
-        self.dtype = DTYPES[precision]
+        self.dtype = dtype_of(precision)
         self.freeze_norms = freeze_norms
         self.step_number = 0
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}

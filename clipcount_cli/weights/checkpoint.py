@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipcount_cli.config import ModelConfig, model_config_from_json, to_json
-from clipcount_cli.errors import WeightsError
-from clipcount_cli.files import written_whole
+from clipcount_cli.errors import WeightsError, shortened
+from clipcount_cli.files import atomic_write
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +33,6 @@ Shapes = Mapping[str, Sequence[int]]
 
 _HEADER_LIMIT_BYTES = 100_000_000  # the safetensors format's own
 _FLOATS = frozenset({"F16", "BF16", "F32", "F64"})
-_NAMES_SHOWN = 3
 _BLOCK_BYTES = 1 << 20
 # Tensors that change precision are read in groups of this size, and the file is closed in between:
 # the pages of a mapped file count as memory for as long as it is open.
@@ -221,7 +220,7 @@ def save(
         "clipcount_config": json.dumps(to_json(config)),
         "clipcount_origin": json.dumps(dict(origin)),
     }
-    with written_whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         try:
             save_file(_unshared(state), unfinished, metadata)
         except SafetensorError as error:  # it reports the disk's errors as its own
@@ -289,14 +288,14 @@ def require_shapes(expected: Shapes, actual: Shapes, where: Path) -> None:
         if name in actual and tuple(actual[name]) != tuple(shape)
     ]
     found = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    if faults := [f"{fault}: {_listed(names)}" for fault, names in found.items() if names]:
+    if faults := [f"{fault}: {_named(names)}" for fault, names in found.items() if names]:
         raise WeightsError(f"{where} does not hold the expected tensors; {'; '.join(faults)}")
 
 
 def require_finite(state: Mapping[str, Tensor], where: Path) -> None:
     """Raise WeightsError naming the tensors that hold NaN or infinity."""
     if broken := [name for name, tensor in state.items() if not _finite(tensor)]:
-        raise WeightsError(f"{where} holds NaN or infinity in {_listed(broken)}")
+        raise WeightsError(f"{where} holds NaN or infinity in {_named(broken)}")
 
 
 def _require_floats(header: Header, where: Path) -> None:
@@ -307,7 +306,7 @@ def _require_floats(header: Header, where: Path) -> None:
         if dtype not in _FLOATS and not name.endswith(counters)
     ]
     if wrong:
-        raise WeightsError(f"{where} holds no floating-point numbers in {_listed(wrong)}")
+        raise WeightsError(f"{where} holds no floating-point numbers in {_named(wrong)}")
 
 
 def _finite(tensor: Tensor) -> bool:
@@ -362,6 +361,5 @@ def _shown(shape: Sequence[int]) -> str:
     return " x ".join(str(side) for side in shape) or "a single number"
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _NAMES_SHOWN
-    return ", ".join(names[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+def _named(names: Sequence[str]) -> str:
+    return shortened(names, limit=3)

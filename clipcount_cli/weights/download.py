@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from clipcount_cli import __version__
 from clipcount_cli.errors import DownloadError, UsageError
+from clipcount_cli.version import __version__
 
 Report = Callable[[float, float | None], None]  # bytes done, bytes in all where known
 

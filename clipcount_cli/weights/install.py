@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from clipcount_cli import __version__
 from clipcount_cli.errors import DownloadError, UsageError, WeightsError
+from clipcount_cli.version import __version__
 from clipcount_cli.weights import cache, checkpoint, hub, untrusted, upstream
 from clipcount_cli.weights.download import Report, fetch
 from clipcount_cli.weights.registry import (

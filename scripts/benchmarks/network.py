@@ -24,10 +24,11 @@ from benchmarks import machine
 from benchmarks.plain import PlainClipCount, plain_form
 from benchmarks.stand_ins import find_or_draw
 from clipcount_cli import console
-from clipcount_cli.api import DTYPES, load_counter, pick_device
+from clipcount_cli.api import load_counter
 from clipcount_cli.counting import counter as core
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.windows import Pixels
+from clipcount_cli.devices import dtype_of, pick_device
 from clipcount_cli.options import DeviceOption, Precision
 from clipcount_cli.weights.cache import ResolvedWeights
 
@@ -68,7 +69,7 @@ def network_speed(
     """Measure the network: windows a second, share of the machine's peak, gain over plain."""
     place = pick_device(device)
     wanted = [one.value for one in precision]
-    peaks = {one: machine.measure_peak(place, DTYPES[one]) for one in wanted}
+    peaks = {one: machine.measure_peak(place, dtype_of(one)) for one in wanted}
     shown = ", ".join(f"{one} {peak / 1e12:.3f} TFLOP/s" for one, peak in peaks.items())
     console.notice(f"{place}, {torch.get_num_threads()} threads; matrix products: {shown}")
     with tempfile.TemporaryDirectory() as folder:

@@ -24,9 +24,9 @@ from clipcount_cli.batch.fixed_batch import FixedBatch
 from clipcount_cli.batch.jobs import Job
 from clipcount_cli.batch.pipeline import Pipeline, _Flow
 from clipcount_cli.batch.results import ResultsFile, Targets
-from clipcount_cli.batch.run import Interruption
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.errors import DeviceError
+from clipcount_cli.interrupts import Interruption
 
 # More kills find rarer moments: CLIPCOUNT_TEST_KILLS=200 pytest tests/test_batch_faults.py
 KILLS = int(os.environ.get("CLIPCOUNT_TEST_KILLS", "4"))
@@ -299,7 +299,7 @@ def test_where_stdout_ends_the_run_ends_and_all_its_workers(
     weights, photos, monkeypatch, code, told
 ):
     stdout = SimpleNamespace(buffer=Stdout(code))
-    monkeypatch.setattr("clipcount_cli.batch.results.sys", SimpleNamespace(stdout=stdout))
+    monkeypatch.setattr("clipcount_cli.files.sys", SimpleNamespace(stdout=stdout))
 
     result = batch(weights, photos, "--prompt", "apples", "--csv", "-", "-q")
 

@@ -15,17 +15,15 @@ from hypothesis import strategies as st
 
 from clipcount_cli.batch.results import (
     COLUMNS,
-    GrowingFile,
     ResultsFile,
     Row,
     Targets,
-    as_name,
-    as_text,
     decode_rows,
     encode_header,
     encode_row,
 )
 from clipcount_cli.errors import ClipCountError, DataError, UsageError
+from clipcount_cli.files import AppendOnlyFile, as_name, as_text
 
 SETTINGS = {"weights": "small@01234567", "precision": "fp32", "prompts": ["apples"]}
 
@@ -238,7 +236,7 @@ def test_a_lock_leaves_nothing_behind(tmp_path):
 
 def test_a_full_disk_leaves_whole_rows(tmp_path):
     resource = pytest.importorskip("resource")  # not on Windows
-    file = GrowingFile(tmp_path / "out.csv")
+    file = AppendOnlyFile(tmp_path / "out.csv")
     file.append(b"whole\n")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))  # as a disk with room for 10 bytes
