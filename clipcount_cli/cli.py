@@ -330,8 +330,8 @@ def evaluate(
     overwrite: OverwriteOption = False,
 ) -> None:
     """Measure how well a model counts: a data set's true counts against its answers."""
-    from clipcount_cli import eval_report
     from clipcount_cli.data.datasets import load_dataset
+    from clipcount_cli.evaluation import report as eval_report
 
     files = eval_report.Files(csv, plot, worst)
     files.check(json, overwrite)

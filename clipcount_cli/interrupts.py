@@ -24,7 +24,7 @@ class Interruption:
     _at_once: bool = False
 
     def request(self, number: int, frame: FrameType | None) -> None:
-        """Note a signal; the next has its usual effect, but not under torchrun, which repeats it."""
+        """Note a signal; the next has its usual effect, except under torchrun (it repeats it)."""
         self.requested = True
         if distributed.world_size() == 1:
             self.restore()

@@ -25,7 +25,8 @@ from scenes.render import Catalogue, SceneConfig, render_scene
 from clipcount_cli import console
 from clipcount_cli.api import load_counter
 from clipcount_cli.data.datasets import load_dataset
-from clipcount_cli.evaluation import Metrics, evaluate
+from clipcount_cli.evaluation.evaluate import evaluate
+from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training import train
 
 NOUN = Noun("crescents", "crescent", ANY)

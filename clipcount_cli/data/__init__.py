@@ -1,4 +1,4 @@
-"""A data set becomes samples: datasets.py -> samples.py -> views.py, augment.py -> targets.py.
+"""A folder becomes samples: datasets.py -> one reader per layout -> samples.py.
 
-One reader a layout: fsc147.py, carpk.py, shanghaitech.py, own.py; checks.py says all that is wrong.
+The readers are fsc147.py, carpk.py, shanghaitech.py, own.py; checks.py reports what is wrong.
 """

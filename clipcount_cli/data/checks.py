@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image
 
-from clipcount_cli.data.samples import Protocol, Sample
+from clipcount_cli.data.samples import Protocol, Sample, by_image
 from clipcount_cli.errors import DataError, shortened
 
 _HEADER_READERS = 16  # threads; the disk or network is what they wait for
@@ -99,17 +99,14 @@ def check_samples(samples: Sequence[Sample], root: Path, findings: Findings) -> 
 
     A file that is there but unreadable is left to whoever reads its pixels, and says why.
     """
-    of_image: dict[Path, list[Sample]] = {}
-    for sample in samples:
-        of_image.setdefault(sample.image, []).append(sample)
+    groups = by_image(samples)
     with ThreadPoolExecutor(_HEADER_READERS) as pool:
-        sizes = dict(zip(of_image, pool.map(_size_if_there, of_image), strict=True))
-    for image, same_image in of_image.items():
-        size = sizes[image]
+        sizes = list(pool.map(_size_if_there, (group[0].image for group in groups)))
+    for group, size in zip(groups, sizes, strict=True):
         if size == "missing":
-            findings.add("missing images", relative(image, root))
+            findings.add("missing images", relative(group[0].image, root))
         elif size is not None:
-            for sample in same_image:
+            for sample in group:
                 _check_dots(sample, size, findings)
     if findings.clamped:
         findings.notices.append(

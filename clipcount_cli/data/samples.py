@@ -125,3 +125,11 @@ def as_points(rows: object) -> np.ndarray:
     if points.ndim != 2 or points.shape[1] != 2 or not np.isfinite(points).all():
         raise ValueError("not a list of (x, y)")
     return points
+
+
+def by_image(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """The samples of each image together, so that it is read and encoded once."""
+    groups: dict[Path, list[Sample]] = {}
+    for sample in samples:
+        groups.setdefault(sample.image, []).append(sample)
+    return list(groups.values())

@@ -19,7 +19,7 @@ from clipcount_cli import console
 from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.windows import resize_shorter_side
-from clipcount_cli.data.samples import Prepared, Sample, prepare_pixels
+from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
 from clipcount_cli.errors import DataError, ImageReadError, shortened
 from clipcount_cli.files import write_error
 
@@ -72,16 +72,14 @@ class Shelf:
 
 def read_photos(samples: Iterable[Sample], shelf: Shelf, title: str) -> list[Photo]:
     """Decode and resize every photograph once; DataError names all that cannot be read."""
-    pictures: dict[Path, list[Sample]] = {}
-    for sample in samples:
-        pictures.setdefault(sample.image, []).append(sample)
+    pictures = by_image(samples)
     photos: list[Photo] = []
     faults: list[str] = []
     with (
         console.progress(title, len(pictures), "images") as bar,
         ThreadPoolExecutor(_READERS) as pool,
     ):
-        for outcome in pool.map(_read, pictures.values()):
+        for outcome in pool.map(_read, pictures):
             bar.advance()
             if isinstance(outcome, ImageReadError):
                 faults.append(str(outcome))

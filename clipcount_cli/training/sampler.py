@@ -16,17 +16,17 @@ from torch import Tensor
 from clipcount_cli import distributed
 from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
 from clipcount_cli.counting.prompts import tokenize
-from clipcount_cli.data.augment import render
-from clipcount_cli.data.targets import window_targets
-from clipcount_cli.data.views import (
+from clipcount_cli.training.augment import render
+from clipcount_cli.training.photos import Photo, Points
+from clipcount_cli.training.targets import window_targets
+from clipcount_cli.training.trainer import Batch, Plan
+from clipcount_cli.training.views import (
     QUARTERS,
     WindowPlan,
     changed_window,
     mosaic_window,
     plain_window,
 )
-from clipcount_cli.training.photos import Photo, Points
-from clipcount_cli.training.trainer import Batch, Plan
 
 MOST_PRESENT = 8  # prompts with objects asked of one window
 _TRIES = 20  # to find a photograph of another class

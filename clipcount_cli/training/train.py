@@ -27,7 +27,8 @@ from clipcount_cli.data.datasets import Dataset, load_dataset
 from clipcount_cli.data.samples import Prepared, Sample
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision
 from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
-from clipcount_cli.evaluation import Metrics, evaluate, gathered
+from clipcount_cli.evaluation.evaluate import evaluate, gathered
+from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training.folder import Row, RunFolder
 from clipcount_cli.training.limits import check_network, check_training
 from clipcount_cli.training.loop import Validate, fit

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from clipcount_cli.data.targets import density_targets
 from clipcount_cli.training.losses import (
     count_loss,
     density_loss,
@@ -17,6 +16,7 @@ from clipcount_cli.training.losses import (
     occupied_patches,
     patch_text_loss,
 )
+from clipcount_cli.training.targets import density_targets
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_input.npz"
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_training import draw_dots, run_train, save_small
 
-from clipcount_cli import evaluation
+from clipcount_cli.evaluation import evaluate as evaluation
 from clipcount_cli.training import folder as run_folder
 from clipcount_cli.training import train
 from clipcount_cli.training.trainer import Trainer

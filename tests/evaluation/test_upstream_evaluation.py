@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from clipcount_cli.data.datasets import load_dataset
-from clipcount_cli.evaluation import Metrics, evaluate, gathered
+from clipcount_cli.evaluation.evaluate import evaluate, gathered
+from clipcount_cli.evaluation.metrics import Metrics
 
 MINI = Path(__file__).parent / "golden" / "mini"
 RECORDED = json.loads((MINI / "upstream_eval.json").read_text())

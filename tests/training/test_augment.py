@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clipcount_cli.config import RECIPES, Recipe, TrainConfig
-from clipcount_cli.data.augment import render
-from clipcount_cli.data.views import (
+from clipcount_cli.training.augment import render
+from clipcount_cli.training.views import (
     Colour,
     WindowPlan,
     changed_window,

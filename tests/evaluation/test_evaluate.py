@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.data.datasets import load_dataset
-from clipcount_cli.eval_report import as_csv, write_scatter
-from clipcount_cli.evaluation import EvalRow, Metrics, evaluate, gathered, worst
+from clipcount_cli.evaluation.evaluate import evaluate, gathered
+from clipcount_cli.evaluation.metrics import EvalRow, Metrics, worst
+from clipcount_cli.evaluation.report import as_csv, write_scatter
 
 
 class Answers:

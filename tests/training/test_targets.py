@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from clipcount_cli.config import DENSITY_SCALE
-from clipcount_cli.data.targets import density_target, density_targets, window_targets
+from clipcount_cli.training.targets import density_target, density_targets, window_targets
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss_input.npz"
 PIXELS = st.lists(st.tuples(st.integers(0, 47), st.integers(0, 47)), max_size=20)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipcount_cli.data.views import QUARTERS, SEAM_PX, Border, Colour, View, WindowPlan
+from clipcount_cli.training.views import QUARTERS, SEAM_PX, Border, Colour, View, WindowPlan
 
 _BLUR_TAPS = (7, 9)  # of the Gaussian blur along x and y
 _LUMA = (0.299, 0.587, 0.114)

@@ -1,6 +1,6 @@
 """One evaluation from data set to report: what `eval` prints, and the files it leaves behind.
 
-cli -> [eval_report.py] -> evaluation.py. Under torchrun every process counts its share and the
+evaluate.py -> metrics.py -> [report.py]. Under torchrun every process counts its share and the
 first one speaks and writes.
 """
 
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
-from clipcount_cli.data.samples import Dataset, Sample, prepare
+from clipcount_cli.data.samples import Dataset, Sample, by_image, prepare
 from clipcount_cli.errors import ExitCode, UsageError, shortened
-from clipcount_cli.evaluation import EvalRow, Metrics, by_image, evaluate, gathered, worst
+from clipcount_cli.evaluation.evaluate import evaluate, gathered
+from clipcount_cli.evaluation.metrics import EvalRow, Metrics, worst
 from clipcount_cli.files import AppendOnlyFile, as_text, atomic_write, require_writable
 
 if TYPE_CHECKING:

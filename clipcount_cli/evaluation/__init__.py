@@ -1,0 +1,1 @@
+"""A data set and a counter become figures: evaluate.py -> metrics.py -> report.py."""

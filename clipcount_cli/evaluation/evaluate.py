@@ -1,0 +1,116 @@
+"""Counter + samples -> one row per picture and prompt.
+
+[evaluate.py] -> metrics.py -> report.py
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from clipcount_cli import distributed
+from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
+from clipcount_cli.errors import ImageReadError
+from clipcount_cli.evaluation.metrics import EvalRow, mean
+
+if TYPE_CHECKING:
+    from clipcount_cli.counting.counter import CountResult
+
+READERS = 2  # threads that decode the next pictures while the network counts this one
+READ_AHEAD = 4  # pictures waiting in memory
+
+Load = Callable[[Sequence[Sample]], list[Prepared]]  # the samples of one picture, laid out
+
+
+class CountsPixels(Protocol):
+    """What evaluation asks of a counter."""
+
+    def count(self, image: np.ndarray, prompts: Sequence[str], /) -> list[CountResult]: ...
+
+
+def evaluate(
+    counter: CountsPixels,
+    samples: Sequence[Sample],
+    prompt_check: bool = False,
+    load: Load | None = None,
+) -> Iterator[list[EvalRow]]:
+    """Yield the rows of one picture after the other; an unreadable one yields rows that say why.
+
+    Under torchrun each process takes its share of the pictures: `gathered` puts them together.
+    `load` replaces reading from disk (training keeps its pictures in memory).
+    """
+    pictures = by_image(samples)
+    classes = sorted({sample.prompt for sample in samples}) if prompt_check else []
+    share = pictures[distributed.rank() :: distributed.world_size()]
+    for picture, prepared in _read_ahead(share, load or _read_and_prepare):
+        try:
+            yield _count_picture(counter, picture, prepared.result(), classes)
+        except ImageReadError as error:
+            yield [
+                EvalRow(s.name, s.image, s.prompt, len(s.points_px), None, message=str(error))
+                for s in picture
+            ]
+
+
+def gathered(rows_of_pictures: Iterable[list[EvalRow]]) -> list[EvalRow]:
+    """All processes' rows in the order of the samples, in every process."""
+    shares = distributed.gather(list(rows_of_pictures))
+    return [
+        row
+        for round_ in zip_longest(*shares, fillvalue=[])
+        for picture in round_
+        for row in picture
+    ]
+
+
+def _count_picture(
+    counter: CountsPixels,
+    picture: Sequence[Sample],
+    prepared: Sequence[Prepared],
+    classes: Sequence[str],
+) -> list[EvalRow]:
+    asked = [sample.prompt for sample in picture]
+    there = {s.prompt for s, laid_out in zip(picture, prepared, strict=True) if laid_out.truth > 0}
+    absent = [name for name in classes if name not in there]
+    wanted = list(dict.fromkeys([*asked, *(absent if there else [])]))
+    results = counter.count(prepared[0].pixels, wanted)
+    count_of = {result.prompt: result.count for result in results}
+    absent_mean = mean(np.array([count_of[name] for name in absent])) if there else None
+    return [
+        EvalRow(
+            sample.name,
+            sample.image,
+            sample.prompt,
+            laid_out.truth,
+            count_of[sample.prompt],
+            absent_mean if laid_out.truth > 0 else None,
+        )
+        for sample, laid_out in zip(picture, prepared, strict=True)
+    ]
+
+
+def _read_and_prepare(picture: Sequence[Sample]) -> list[Prepared]:
+    from clipcount_cli.counting.images import read_image
+
+    pixels = read_image(picture[0].image, picture[0].name).pixels
+    return [prepare_pixels(sample, pixels) for sample in picture]
+
+
+def _read_ahead(
+    pictures: Iterable[list[Sample]], load: Load
+) -> Iterator[tuple[list[Sample], Future[list[Prepared]]]]:
+    waiting: deque[tuple[list[Sample], Future[list[Prepared]]]] = deque()
+    with ThreadPoolExecutor(READERS) as pool:
+        try:
+            for picture in pictures:
+                waiting.append((picture, pool.submit(load, picture)))
+                if len(waiting) > READ_AHEAD:
+                    yield waiting.popleft()
+            yield from waiting
+        finally:
+            pool.shutdown(cancel_futures=True)
