@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
-from clipcount_cli.counting import counter as core
-from clipcount_cli.counting.counter import CountResult
-from clipcount_cli.counting.images import as_pixels
+from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision
 from clipcount_cli.weights import checkpoint
 from clipcount_cli.weights.cache import ResolvedWeights, resolve
 
 __all__ = ["CountResult", "Counter", "load_counter"]
-
-ImageLike: TypeAlias = str | Path | Image.Image | NDArray[np.uint8]
-
-
-class Counter(core.Counter):
-    """A loaded network that counts in a path, a PIL image or an (H, W, 3) uint8 array."""
-
-    def count(
-        self, image: ImageLike, prompts: str | Sequence[str], tiles: int = 1
-    ) -> list[CountResult]:
-        """Count each of `prompts` in one photograph, in the order asked.
-
-        `tiles`: the shorter side is seen at so many times 384 px, for small objects. Raises
-        ImageReadError where the image cannot be read.
-        """
-        return super().count(as_pixels(image), prompts, tiles)
 
 
 def load_counter(

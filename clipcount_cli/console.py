@@ -31,7 +31,7 @@ _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
 @dataclass(frozen=True)
-class Manners:
+class Verbosity:
     """How talkative this run is; set once, by the options all commands share."""
 
     quiet: bool = False  # no notices, no progress; warnings and errors stay
@@ -39,13 +39,13 @@ class Manners:
     debug: bool = False  # a traceback under each error
 
 
-_manners = Manners()
+_verbosity = Verbosity()
 
 
-def set_manners(quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
+def set_verbosity(quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
     """Choose how much is said on stderr, and look again at what kind of terminal it is."""
-    global _manners
-    _manners = Manners(quiet, verbose, debug)
+    global _verbosity
+    _verbosity = Verbosity(quiet, verbose, debug)
     _stderr.cache_clear()
 
 
@@ -56,13 +56,13 @@ def printable(text: str) -> str:
 
 def notice(text: str) -> None:
     """Say something worth knowing; silent with --quiet."""
-    if not _manners.quiet:
+    if not _verbosity.quiet:
         _say(text)
 
 
 def detail(text: str) -> None:
     """Say something only --verbose asks for."""
-    if _manners.verbose and not _manners.quiet:
+    if _verbosity.verbose and not _verbosity.quiet:
         _say(text, style="dim")
 
 
@@ -73,7 +73,7 @@ def warn(text: str) -> None:
 
 def show_error(error: ClipCountError) -> None:
     """Say what went wrong and what to do next; with --debug also where in the code."""
-    if _manners.debug:
+    if _verbosity.debug:
         traceback.print_exception(error, file=sys.stderr)
     _say(str(error), label="error: ", label_style="bold red")
     if error.hint:
@@ -145,7 +145,7 @@ def progress(title: str, total: float | None = None, unit: str = "") -> Iterator
 
     total: steps in all, None while unknown; unit: what a step is ("images"), or "bytes".
     """
-    if _manners.quiet or not sys.stderr.isatty():
+    if _verbosity.quiet or not sys.stderr.isatty():
         yield ProgressBar()
         return
     from rich.progress import Progress

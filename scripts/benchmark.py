@@ -23,16 +23,16 @@ from scenes.render import Catalogue, SceneConfig, render_scene
 from torch.utils.flop_counter import FlopCounterMode
 
 from clipcount_cli import console
+from clipcount_cli.commands.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision
-from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.training.loop import prefetched
 from clipcount_cli.training.photos import Photo
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.start import choose_trained, model_config
-from clipcount_cli.training.trainer import Trainer
+from clipcount_cli.training.step import Trainer
 
 SIZE_PX = (384, 576)  # what most of FSC-147's photographs are
 TRAIN_IMAGES, VALIDATION_IMAGES, EPOCHS, VALIDATE_EVERY = 3659, 1286, 230, 10

@@ -29,7 +29,7 @@ from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.evaluation.evaluate import evaluate
 from clipcount_cli.evaluation.metrics import EvalRow, Metrics
-from clipcount_cli.training import train
+from clipcount_cli.training import run as train
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import EMBEDDED_NAME
 

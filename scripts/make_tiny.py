@@ -41,11 +41,11 @@ from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.errors import InterruptedRunError
 from clipcount_cli.files import atomic_write
-from clipcount_cli.training.folder import RunFolder
 from clipcount_cli.training.loop import SaveWeights, fit
+from clipcount_cli.training.run_folder import RunFolder
 from clipcount_cli.training.start import with_words
+from clipcount_cli.training.step import Batch, Plan, Trainer
 from clipcount_cli.training.targets import window_targets
-from clipcount_cli.training.trainer import Batch, Plan, Trainer
 from clipcount_cli.version import __version__
 from clipcount_cli.weights import checkpoint
 

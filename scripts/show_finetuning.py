@@ -27,7 +27,7 @@ from clipcount_cli.api import load_counter
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.evaluation.evaluate import evaluate
 from clipcount_cli.evaluation.metrics import Metrics
-from clipcount_cli.training import train
+from clipcount_cli.training import run as train
 
 NOUN = Noun("crescents", "crescent", ANY)
 SCENES = SceneConfig(

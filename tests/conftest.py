@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import recipe
+import standin_weights
 
 from clipcount_cli.counting.counter import Counter
 
@@ -15,8 +15,8 @@ def released_counter(tmp_path_factory: pytest.TempPathFactory) -> Counter:
     from clipcount_cli.weights.upstream import import_released
 
     folder = tmp_path_factory.mktemp("released")
-    clip = recipe.write_clip(folder / "clip.safetensors")
-    imported = import_released(recipe.write_checkpoint(folder / "released.ckpt"), clip)
+    clip = standin_weights.write_clip(folder / "clip.safetensors")
+    imported = import_released(standin_weights.write_checkpoint(folder / "released.ckpt"), clip)
     clip.unlink()  # 600 MB
     model = ClipCount(imported.config)
     model.load_state_dict({name: tensor.float() for name, tensor in imported.state.items()})

@@ -19,8 +19,10 @@ ROWS = [
     ("counting",),
     ("weights", "data", "console"),
     ("api", "evaluation", "interrupts"),
-    ("training", "batch", "single"),
-    ("cli", "options", "__main__"),
+    ("training", "batch"),
+    ("commands",),
+    ("cli",),
+    ("__main__",),
 ]
 ROW_OF = {prefix: number for number, prefixes in enumerate(ROWS) for prefix in prefixes}
 

@@ -16,9 +16,9 @@ from clipcount_cli.errors import ImageReadError
 @pytest.fixture(autouse=True)
 def usual_manners(monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
-    console.set_manners()
+    console.set_verbosity()
     yield
-    console.set_manners()
+    console.set_verbosity()
 
 
 def test_counts_go_to_stdout_with_one_decimal_and_a_tab(capsys):
@@ -48,7 +48,7 @@ def test_a_long_message_stays_on_one_line(capsys):
 
 
 def test_quiet_hides_notices_but_neither_warnings_nor_errors(capsys):
-    console.set_manners(quiet=True)
+    console.set_verbosity(quiet=True)
 
     console.notice("hidden")
     console.detail("hidden")
@@ -60,14 +60,14 @@ def test_quiet_hides_notices_but_neither_warnings_nor_errors(capsys):
 
 def test_details_are_said_only_when_verbose(capsys):
     console.detail("hidden")
-    console.set_manners(verbose=True)
+    console.set_verbosity(verbose=True)
     console.detail("shown")
 
     assert capsys.readouterr().err == "shown\n"
 
 
 def test_debug_shows_where_an_error_was_raised(capsys):
-    console.set_manners(debug=True)
+    console.set_verbosity(debug=True)
     try:
         raise ImageReadError("broken")
     except ImageReadError as error:
@@ -114,7 +114,7 @@ def test_a_bar_on_a_terminal_shows_its_note(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    console.set_manners()
+    console.set_verbosity()
     with console.progress("images [1]", total=2, unit="images") as bar:
         bar.advance(2, note="1 [failed]")
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import recipe
+import standin_weights
 import torch
 
 from clipcount_cli.api import load_counter
@@ -19,8 +19,8 @@ PROMPTS = ["red apples", "the small white birds on the wire"]
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu")
-    clip = recipe.write_clip(folder / "clip.safetensors")
-    imported = import_released(recipe.write_checkpoint(folder / "released.ckpt"), clip)
+    clip = standin_weights.write_clip(folder / "clip.safetensors")
+    imported = import_released(standin_weights.write_checkpoint(folder / "released.ckpt"), clip)
     path = folder / "weights.safetensors"
     checkpoint.save(imported.state, imported.config, path, imported.origin)
     return path

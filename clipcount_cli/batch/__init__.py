@@ -1,6 +1,6 @@
 """Many images become rows, in order; one bad image never stops the rest.
 
-jobs.py (what to count) -> run.py -> pipeline.py (windows of several images in full batches, through
+plan.py (what to count) -> run.py -> pipeline.py (windows of several images in full batches, through
 fixed_batch.py) -> results.py (rows on disk: append, resume) -> report.py (one page). Beside them
-pictures.py (heatmaps, thumbnails), sharing.py (torchrun) and shards.py (job arrays).
+pictures.py (heatmaps, thumbnails), processes.py (torchrun) and shards.py (job arrays).
 """

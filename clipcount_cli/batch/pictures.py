@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch.plan import Job
 from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.counter import CountResult
 from clipcount_cli.counting.images import write_image

@@ -1,6 +1,6 @@
 """Photographs flow through the network in full batches; outcomes leave in the order they came.
 
-cli -> jobs.py -> run.py -> [pipeline.py] -> results.py
+commands -> plan.py -> run.py -> [pipeline.py] -> results.py
 
 Workers read, resize and draw, and on a CPU they also run the network, each its own batch on one
 core: Pillow, NumPy and torch leave the interpreter free meanwhile. Windows of several images, and
@@ -30,7 +30,7 @@ import numpy as np
 import torch
 
 from clipcount_cli.batch.fixed_batch import DensityRow, FeatureRow, FixedBatch, HostCopy
-from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch.plan import Job
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.model import PatchFeatures

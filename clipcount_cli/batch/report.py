@@ -1,6 +1,6 @@
 """Rows become one HTML page that needs nothing else: no network, no server, no script of others.
 
-cli -> run.py -> results.py (rows) -> [report.py]
+commands -> run.py -> results.py (rows) -> [report.py]
 While a run goes on, its thumbnails wait in a file beside the page-to-be, written before their rows,
 so that a killed run loses none; the page is made of both at the end, one picture at a time. A run
 that resumes a finished one takes the thumbnails of the rows it keeps from the page.

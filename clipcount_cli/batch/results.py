@@ -1,6 +1,6 @@
 """Rows on disk: a CSV that grows by whole rows, survives a kill, and is taken up where it ended.
 
-cli -> run.py -> [results.py]; report.py reads the same rows.
+commands -> run.py -> [results.py]; report.py reads the same rows.
 What is on disk is at any moment a valid CSV but for a torn last line, which `--resume` repairs.
 JSON lines, where asked for, hold the same rows and follow the CSV: it alone decides what is done.
 """

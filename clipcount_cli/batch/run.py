@@ -1,7 +1,7 @@
 """Many images become rows, in order, on disk as they come; one bad image never stops the rest.
 
-cli -> jobs.py (what to count) -> [run.py] -> pipeline.py (counts) -> results.py (rows on disk)
-                                       └-> sharing.py (several processes), report.py (one page)
+commands -> plan.py (what to count) -> [run.py] -> pipeline.py (counts) -> results.py (rows on disk)
+Beside them processes.py (several processes), shards.py (job arrays) and report.py (one page).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipcount_cli import console, distributed
-from clipcount_cli.batch import sharing
-from clipcount_cli.batch.jobs import PROMPTS_FILE, Plan, make_plan, nothing_to_count, read_list
+from clipcount_cli.batch import processes as sharing
+from clipcount_cli.batch.plan import PROMPTS_FILE, Plan, make_plan, nothing_to_count, read_list
 from clipcount_cli.batch.report import Thumbnails, write_report
 from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Targets
 from clipcount_cli.batch.shards import merge, parse_shard
@@ -35,7 +35,7 @@ from clipcount_cli.interrupts import Interruption, interruptible
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
-    from clipcount_cli.batch.sharing import ShareOut
+    from clipcount_cli.batch.processes import ShareOut
     from clipcount_cli.counting.counter import Counter
 
 BATCH_WINDOWS = {"cuda": 64}  # windows a network call, by device
@@ -112,7 +112,7 @@ def run(request: BatchRequest, load: LoadCounter) -> Summary:
         with sharing.joined() as team:
             if distributed.is_first():
                 return _lead(request, load, interruption, team.lead)
-            console.set_manners(quiet=True)
+            console.set_verbosity(quiet=True)
             team.assist(lambda: default_pipeline(request, load()), lambda: interruption.requested)
     return Summary(0, 0, request.csv)
 
@@ -347,6 +347,6 @@ def rows_of(outcome: Outcome, weights: str) -> list[Row]:
     ]
 
 
-def tell(summary: Summary) -> None:
+def print_summary(summary: Summary) -> None:
     """Say how the run ended, failures above all."""
     (console.warn if summary.failed else console.notice)(summary.sentence)

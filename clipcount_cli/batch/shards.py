@@ -1,6 +1,6 @@
 """Parts of a batch counted apart, on machines that never met, become one file again.
 
-cli -> run.py -> [shards.py] -> results.py
+commands -> run.py -> [shards.py] -> results.py
 Part I of N counted every N-th image beginning with the I-th, so joining is dealing the images back,
 one part after the other; what each part was to hold stands in the settings kept beside it.
 """

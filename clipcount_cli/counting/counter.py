@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipcount_cli.config import DENSITY_SCALE, WindowConfig
+from clipcount_cli.counting.images import ImageLike, as_pixels
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
 from clipcount_cli.counting.prompts import tokenize, unread_part
 from clipcount_cli.counting.windows import (
@@ -64,12 +65,13 @@ class Counter:
         return f"{self.name}@{self.sha256[:8]}"
 
     def count(
-        self, image: Pixels, prompts: str | Sequence[str], tiles: int = 1
+        self, image: ImageLike, prompts: str | Sequence[str], tiles: int = 1
     ) -> list[CountResult]:
-        """Count each of `prompts` in one photograph, (H, W, 3) uint8 RGB, in the order asked.
+        """Count each of `prompts` in one image, in the order given.
 
-        `tiles`: the shorter side is seen at so many times 384 px, for small objects. Raises
-        UsageError for an empty prompt, or less than one tile.
+        image: a path, a PIL image, or an (H, W, 3) uint8 RGB array; tiles: the shorter side is
+        resized to this many times 384 px, for small objects. Raises ImageReadError if the image
+        cannot be read, UsageError for an empty prompt or less than one tile.
         """
         asked = [prompts] if isinstance(prompts, str) else list(prompts)
         if not all(prompt.strip() for prompt in asked):
@@ -78,7 +80,7 @@ class Counter:
             raise UsageError(f"there are no {tiles} tiles", hint="1 sees the image as it is")
         if not asked:
             return []
-        pixels = resize_shorter_side(image, tiles * self.windows.side_px)
+        pixels = resize_shorter_side(as_pixels(image), tiles * self.windows.side_px)
         height, width = pixels.shape[:2]
         text = self.encode_prompts(asked)  # (P, C)
         maps = [DensityMosaic(height, width, self.windows) for _ in asked]

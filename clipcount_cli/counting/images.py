@@ -16,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from clipcount_cli.counting.tones import flatten, flatten_deep, keep_byte
+from clipcount_cli.counting.to_rgb import flatten, flatten_deep, keep_byte
 from clipcount_cli.errors import ImageReadError, UsageError
 from clipcount_cli.files import atomic_write, is_folder
 
@@ -45,16 +45,6 @@ _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 _COUNTED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # with pages or frames
 _PROGRAM_FORMATS = frozenset({"EPS", "WMF"})  # Pillow would start another program to draw them
 
-_TRANSPOSE = {  # EXIF orientation -> what makes it upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-_ORIENTATION_TAG = 0x0112
 _SUBFILE_TYPE_TAG = 254  # of TIFF
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
@@ -73,14 +63,17 @@ _IMAGE_BEGINNINGS = re.compile(
 )
 
 
-class Photo(NamedTuple):
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
+
+
+class DecodedImage(NamedTuple):
     """A decoded photograph."""
 
     pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright, not writable
     pages: int = 1  # of a TIFF, or frames of an animation; the first one is read
 
 
-def read_image(source: Path | BinaryIO, name: str | None = None) -> Photo:
+def read_image(source: Path | BinaryIO, name: str | None = None) -> DecodedImage:
     """Decode an image file or stream, whatever its suffix says.
 
     name: how messages call it (default: its path). More than 8 bits a sample are stretched from
@@ -94,7 +87,7 @@ def read_image(source: Path | BinaryIO, name: str | None = None) -> Photo:
         return _decode(stream)
 
 
-def as_pixels(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> np.ndarray:
+def as_pixels(image: ImageLike) -> np.ndarray:
     """Take a path, a PIL image or an (H, W, 3) uint8 array -> (H, W, 3) uint8 upright RGB.
 
     Raises ImageReadError as `read_image` does, or if an array is shaped otherwise.
@@ -116,15 +109,13 @@ def as_pixels(image: str | os.PathLike[str] | Image.Image | np.ndarray) -> np.nd
     return read_image(Path(image)).pixels
 
 
-def picture_writer(path: Path) -> str:
-    """Pillow's name for the format that the suffix of `path` asks for, or UsageError."""
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
+def check_picture_suffix(path: Path) -> None:
+    """Raise UsageError if no picture can be written to a file of this suffix."""
+    if path.suffix.lower() not in _WRITERS:
         raise UsageError(
             f"{path}: cannot write pictures as {path.suffix or 'a file without suffix'}",
             hint=f"end the name in {', '.join(_WRITERS)}",
         )
-    return writer
 
 
 def write_image(path: Path, pixels: np.ndarray) -> None:
@@ -132,7 +123,8 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
 
     An existing file is replaced. Raises UsageError for another suffix or a missing folder.
     """
-    writer = picture_writer(path)
+    check_picture_suffix(path)
+    writer = _WRITERS[path.suffix.lower()]
     if not is_folder(path.parent):
         raise UsageError(
             f"{path}: the folder {path.parent} does not exist", hint="create it, or name another"
@@ -286,7 +278,7 @@ class _StrictPillow:
 _strict_pillow = _StrictPillow()
 
 
-def _decode(stream: BinaryIO) -> Photo:
+def _decode(stream: BinaryIO) -> DecodedImage:
     stream.seek(0)
     beginning = stream.read(16)
     if beginning[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
@@ -303,13 +295,13 @@ def _decode(stream: BinaryIO) -> Photo:
         if image.format == "JPEG2000":
             _refuse_missing_end(stream)
         if not deep:
-            return Photo(flatten(_upright(image)), pages)
+            return DecodedImage(flatten(_upright(image)), pages)
         high = np.asarray(_upright(image))
     with Image.open(stream) as image:
         keep_byte(image, "low")
         image.load()
         low = np.asarray(_upright(image))
-    return Photo(flatten_deep(high, low, image.info.get("transparency")), pages)
+    return DecodedImage(flatten_deep(high, low, image.info.get("transparency")), pages)
 
 
 def _add_heif_reader() -> None:
@@ -357,11 +349,11 @@ def _refuse_missing_end(stream: BinaryIO) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
+        if image.getexif().get(ExifTags.Base.Orientation, 1) == 1:
+            return image  # exif_transpose would copy it
+        return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF beside sound pixels; its parser raises all sorts
         return image
-    transpose = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
-    return image if transpose is None else image.transpose(transpose)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,6 +1,6 @@
 """DIR -> samples: recognise the layout, read it, and find all that is wrong before the first step.
 
-Data set -> samples, step 3 of 3: samples.py <- fsc147.py, carpk.py, shanghaitech.py, own.py
+Data set -> samples, step 3 of 3: samples.py <- fsc147.py, carpk.py, shanghaitech.py, custom.py
 <- [datasets.py]. Commands call `load_dataset`; nothing else here is for them.
 """
 
@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from clipcount_cli.data import carpk, fsc147, own, shanghaitech
+from clipcount_cli.data import carpk, fsc147, shanghaitech
+from clipcount_cli.data import custom as own
 from clipcount_cli.data.checks import Findings, check_samples
 from clipcount_cli.data.samples import Dataset, Prepared, Sample, prepare, prepare_pixels
 from clipcount_cli.errors import DataError, UsageError, shortened

@@ -1,6 +1,6 @@
 """One photograph, one prompt, its dots; and how a data set's protocol lays them out for counting.
 
-Data set -> samples, step 1 of 3: [samples.py] <- fsc147.py, carpk.py, shanghaitech.py, own.py
+Data set -> samples, step 1 of 3: [samples.py] <- fsc147.py, carpk.py, shanghaitech.py, custom.py
 <- datasets.py. A protocol is what the authors' evaluation does to a picture before its windows are
 cut, and which number it then calls true; upstream's figures only come out with its own protocol.
 """

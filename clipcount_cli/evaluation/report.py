@@ -93,7 +93,7 @@ def _shown(figure: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class Files:
+class OutputFiles:
     """The files that an evaluation was asked to write."""
 
     csv: Path | None = None  # `-` is stdout
@@ -142,7 +142,9 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
     )
 
 
-def publish(report: Report, files: Files, counter: Counter, dataset: Dataset, json: bool) -> None:
+def publish(
+    report: Report, files: OutputFiles, counter: Counter, dataset: Dataset, json: bool
+) -> None:
     """Write the files that were asked for and put the figures on stdout, in one process."""
     if not distributed.is_first():
         return

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipcount_cli.counting.windows import Pixels
 from clipcount_cli.training.views import QUARTERS, SEAM_PX, Border, Colour, View, WindowPlan
 
 _BLUR_TAPS = (7, 9)  # of the Gaussian blur along x and y
 _LUMA = (0.299, 0.587, 0.114)
-
-Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 def render(

@@ -1,6 +1,6 @@
 """Which hyper-parameters make sense, alone and together: the others are refused before anything.
 
-[limits.py] -> train.py. A value out of its range would end in a traceback, or be trained silently.
+[limits.py] -> run.py. A value out of its range would end in a traceback, or be trained silently.
 """
 
 from __future__ import annotations

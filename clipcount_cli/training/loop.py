@@ -1,6 +1,6 @@
 """Step after step: prefetch, validate, log, save, stop when asked; and go on after any of it.
 
-losses.py -> trainer.py -> [loop.py]. `fit` serves `train`, whose batches come from photographs, and
+losses.py -> step.py -> [loop.py]. `fit` serves `train`, whose batches come from photographs, and
 scripts/make_tiny.py, whose batches are rendered without end.
 """
 
@@ -21,9 +21,8 @@ from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
 from clipcount_cli.interrupts import Interruption, interruptible
-from clipcount_cli.training.folder import Row, RunFolder
-from clipcount_cli.training.plots import draw_curves
-from clipcount_cli.training.trainer import Batch, Trainer
+from clipcount_cli.training.run_folder import Row, RunFolder, draw_curves
+from clipcount_cli.training.step import Batch, Trainer
 
 BATCHES_AHEAD = 2
 DRAW_EVERY_S = 60  # a picture takes half a second

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from clipcount_cli import console
 from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.images import read_image
-from clipcount_cli.counting.windows import resize_shorter_side
+from clipcount_cli.counting.windows import Pixels, resize_shorter_side
 from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
 from clipcount_cli.errors import DataError, ImageReadError, shortened
 from clipcount_cli.files import write_error
 
 _READERS = 8  # threads that decode
 
-Pixels = NDArray[np.uint8]
 Points = NDArray[np.float32]
 
 

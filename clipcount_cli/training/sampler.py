@@ -18,8 +18,8 @@ from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.training.augment import render
 from clipcount_cli.training.photos import Photo, Points
+from clipcount_cli.training.step import Batch, Plan
 from clipcount_cli.training.targets import window_targets
-from clipcount_cli.training.trainer import Batch, Plan
 from clipcount_cli.training.views import (
     QUARTERS,
     WindowPlan,

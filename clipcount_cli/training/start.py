@@ -1,6 +1,6 @@
 """What a training starts from: CLIP with a fresh head, or weights that count already.
 
-[start.py] -> trainer.py -> loop.py. Recipe, ablation and weights may ask for different networks:
+[start.py] -> step.py -> loop.py. Recipe, ablation and weights may ask for different networks:
 what can change is said, what cannot is refused.
 """
 

@@ -25,11 +25,11 @@ from benchmarks.plain import PlainClipCount, plain_form
 from benchmarks.stand_ins import find_or_draw
 from clipcount_cli import console
 from clipcount_cli.api import load_counter
+from clipcount_cli.commands.options import DeviceOption, Precision
 from clipcount_cli.counting import counter as core
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.windows import Pixels
 from clipcount_cli.devices import dtype_of, pick_device
-from clipcount_cli.options import DeviceOption, Precision
 from clipcount_cli.weights.cache import ResolvedWeights
 
 NOUNS = ("red apples", "coins", "small white birds", "people", "green peas", "cars on the road")

@@ -21,9 +21,9 @@ from PIL import Image
 
 from benchmarks.stand_ins import find_or_draw
 from clipcount_cli import console
+from clipcount_cli.commands.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.counter import WINDOWS_AT_ONCE
-from clipcount_cli.options import DeviceOption, Precision, PrecisionOption
 
 EXAMPLE = Path(__file__).parents[2] / "clipcount_cli" / "assets" / "examples" / "coins.jpg"
 CLI = [sys.executable, "-m", "clipcount_cli"]
@@ -36,7 +36,7 @@ marks = [time.time()]
 from clipcount_cli import console
 from clipcount_cli.cli import leave
 from clipcount_cli.weights.cache import resolve
-from clipcount_cli import single
+from clipcount_cli.commands import count as command
 from clipcount_cli.api import load_counter
 marks.append(time.time())
 import json, sys
@@ -49,11 +49,11 @@ def memory_mb(field):
 
 image, weights, device, precision = sys.argv[1:]
 imports_mb = memory_mb("VmRSS")
-photo = single.read(image)
+photo = command.read(image)
 marks.append(time.time())
 counter = load_counter(resolve(weights), device, precision)
 marks.append(time.time())
-results = single.count(counter, photo, ["coins"], 1)
+results = command.count_prompts(counter, photo, ["coins"], 1)
 marks.append(time.time())
 console.show_counts(image, results)
 marks.append(time.time())

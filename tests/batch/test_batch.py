@@ -165,7 +165,7 @@ def test_a_list_of_paths_may_come_from_stdin(run, photos, rows):
 
 
 def test_a_list_from_a_closed_stdin_is_told_in_words(run, monkeypatch):
-    monkeypatch.setattr("clipcount_cli.batch.jobs.sys", type("sys", (), {"stdin": None}))
+    monkeypatch.setattr("clipcount_cli.batch.plan.sys", type("sys", (), {"stdin": None}))
 
     result = run("--from-file", "-", "--prompt", "apples")
 

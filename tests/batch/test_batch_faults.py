@@ -21,8 +21,8 @@ from photo_folders import batch, draw, draw_folder, fork_batch, small_counter
 from PIL import Image
 
 from clipcount_cli.batch.fixed_batch import FixedBatch
-from clipcount_cli.batch.jobs import Job
 from clipcount_cli.batch.pipeline import Pipeline, _Flow
+from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.results import ResultsFile, Targets
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.errors import DeviceError

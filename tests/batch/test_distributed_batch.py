@@ -21,11 +21,11 @@ from photo_folders import (
     small_counter,
 )
 
-from clipcount_cli.batch import sharing
-from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch import processes as sharing
 from clipcount_cli.batch.pipeline import Pipeline
+from clipcount_cli.batch.plan import Job
+from clipcount_cli.batch.processes import Team
 from clipcount_cli.batch.results import Targets
-from clipcount_cli.batch.sharing import Team
 
 ROOT = Path(__file__).parents[2]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its processes")

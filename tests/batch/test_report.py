@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from photo_folders import batch, draw, draw_folder, save_weights
 
-from clipcount_cli.batch.jobs import Job
 from clipcount_cli.batch.pictures import thumbnail
+from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.report import Thumbnails, script_json, thumbnails_path, write_report
 from clipcount_cli.batch.results import Row
 

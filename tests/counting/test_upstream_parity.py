@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import recipe
+import standin_weights
 import torch
 from PIL import Image
 
@@ -109,12 +109,12 @@ def test_whole_photographs_count_as_in_the_authors_evaluation(released_counter, 
 
 @pytest.fixture(scope="module")
 def clip_file(tmp_path_factory):
-    return recipe.write_clip(tmp_path_factory.mktemp("clip") / "clip.safetensors")
+    return standin_weights.write_clip(tmp_path_factory.mktemp("clip") / "clip.safetensors")
 
 
 @pytest.mark.parametrize("ablation", ["naive", "add", "frozen"])
 def test_each_ablation_counts_as_the_authors_does(ablation, clip_file, windows, tmp_path):
-    checkpoint = recipe.write_checkpoint(tmp_path / "ablation.ckpt", ablation)
+    checkpoint = standin_weights.write_checkpoint(tmp_path / "ablation.ckpt", ablation)
     imported = import_released(checkpoint, clip_file)
     with torch.device("meta"):
         model = ClipCount(imported.config)

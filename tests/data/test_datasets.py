@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipcount_cli.data.checks import Findings
+from clipcount_cli.data.custom import hash_splits
 from clipcount_cli.data.datasets import Sample, load_dataset, prepare, prepare_pixels
-from clipcount_cli.data.own import hash_splits
 from clipcount_cli.errors import DataError, UsageError
 
 MINI = Path(__file__).parents[1] / "golden" / "mini"

@@ -15,9 +15,9 @@ import torch
 from small_training import draw_dots, run_train, save_small
 
 from clipcount_cli.evaluation import evaluate as evaluation
-from clipcount_cli.training import folder as run_folder
-from clipcount_cli.training import train
-from clipcount_cli.training.trainer import Trainer
+from clipcount_cli.training import run as train
+from clipcount_cli.training import run_folder as run_folder
+from clipcount_cli.training.step import Trainer
 from clipcount_cli.weights import checkpoint
 
 CPU = torch.device("cpu")
@@ -27,7 +27,7 @@ OPTIONS = (
 )
 KILLED = """
 import os, signal, sys
-from clipcount_cli.training.trainer import Trainer
+from clipcount_cli.training.step import Trainer
 
 plain, deadly = Trainer.step, int(sys.argv.pop(1))
 
@@ -129,7 +129,7 @@ def test_a_signal_during_validation_does_not_wait_for_its_end(
         return plain(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("clipcount_cli.training.train.evaluate", evaluate)
+        patch.setattr("clipcount_cli.training.run.evaluate", evaluate)
         stopped = run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
 
     assert stopped.exit_code == 130

@@ -13,7 +13,7 @@ from small_training import SMALL
 from clipcount_cli.config import DENSITY_SCALE, TrainConfig, WindowConfig
 from clipcount_cli.training.photos import Photo
 from clipcount_cli.training.sampler import Sampler
-from clipcount_cli.training.trainer import Batch
+from clipcount_cli.training.step import Batch
 
 PLAIN = TrainConfig(
     batch=4, absent_prompts=0, class_mosaic_share=0, mosaic_share=0, changed_share=0, mask="none"

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from clipcount_cli.cli import app
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.training.run import TrainRequest
 from clipcount_cli.training.start import choose_trained, model_config
-from clipcount_cli.training.train import Request
 from clipcount_cli.weights import checkpoint
 
 SHORT = ("--epochs", 2, "--batch", 4, "--device", "cpu", "--precision", "fp32")
@@ -315,7 +315,7 @@ def test_every_hyper_parameter_has_an_option():
 
     for name in TrainConfig.__dataclass_fields__:
         assert f"--{name.replace('_', '-')}" in shown
-    assert Request().hyper_parameters == {}
+    assert TrainRequest().hyper_parameters == {}
 
 
 def test_portrait_and_tiny_photographs_train_too(tmp_path, weights):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import recipe
+import standin_weights
 import torch
 from torch import Tensor
 
@@ -17,21 +17,23 @@ SHRUNK |= {256: 64, 128: 32, 64: 16, 32: 8}
 
 def shrunk(name: str, shape: Sequence[int], rng: np.random.Generator) -> Tensor:
     sides = [SHRUNK.get(side, side) for side in shape]
-    if name == recipe.POSITION_CODE:
-        return recipe.position_code(*sides[1:])
+    if name == standin_weights.POSITION_CODE:
+        return standin_weights.position_code(*sides[1:])
     return torch.as_tensor(0.05 * rng.standard_normal(sides, dtype=np.float32))
 
 
 def clip_tensors() -> dict[str, Tensor]:
     """CLIP under OpenAI's keys, in fp16 as OpenAI's is."""
     rng = np.random.default_rng(0)
-    return {key: shrunk(key, shape, rng).half() for key, shape in recipe.CLIP_SHAPES.items()}
+    return {
+        key: shrunk(key, shape, rng).half() for key, shape in standin_weights.CLIP_SHAPES.items()
+    }
 
 
 def head_state(variant: str = "released") -> dict[str, Tensor]:
     """The tensors of a released checkpoint, or of an ablation."""
     rng = np.random.default_rng(1)
-    shapes = recipe.CHECKPOINTS[variant]["shapes"]
+    shapes = standin_weights.CHECKPOINTS[variant]["shapes"]
     return {key: shrunk(key, shape, rng) for key, shape in shapes.items()}
 
 
@@ -45,7 +47,7 @@ def save_head(
     """Write a Lightning checkpoint; a tensor or setting given as None is left out."""
     state = {**head_state(variant), **(tensors or {})}
     state = {key: tensor for key, tensor in state.items() if tensor is not None}
-    said = {**recipe.hyper_parameters(variant), **(settings or {})}
+    said = {**standin_weights.hyper_parameters(variant), **(settings or {})}
     said = {key: value for key, value in said.items() if value is not None}
-    torch.save(recipe.lightning_checkpoint(state, said, as_namespace), path)
+    torch.save(standin_weights.lightning_checkpoint(state, said, as_namespace), path)
     return path

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import recipe
+import standin_weights
 import torch
-from recipe import CHECKPOINTS, CLIP_SHAPES
 from shrunken import head_state
+from standin_weights import CHECKPOINTS, CLIP_SHAPES
 from torch import nn
 
 from clipcount_cli.config import ClipConfig, ModelConfig
@@ -311,4 +311,4 @@ def write_torchscript(path, state):
 def test_recipe_fills_the_position_code_that_the_network_computes():
     from clipcount_cli.counting.model import sinusoid
 
-    torch.testing.assert_close(recipe.position_code(196, 512)[0], sinusoid(196, 512))
+    torch.testing.assert_close(standin_weights.position_code(196, 512)[0], sinusoid(196, 512))

@@ -98,14 +98,14 @@ def test_a_photograph_comes_from_stdin(photo, weights, monkeypatch):
         buffer = io.BytesIO(photo.read_bytes())
 
     named = count(photo, "dots", "--json", weights=weights)
-    monkeypatch.setattr("clipcount_cli.single.sys", type("sys", (), {"stdin": Stdin}))
+    monkeypatch.setattr("clipcount_cli.commands.count.sys", type("sys", (), {"stdin": Stdin}))
     piped = count("-", "dots", "--json", weights=weights)
 
     assert json.loads(piped.stdout)["results"] == json.loads(named.stdout)["results"]
 
 
 def test_a_closed_stdin_is_told_in_words(weights, monkeypatch):
-    monkeypatch.setattr("clipcount_cli.single.sys", type("sys", (), {"stdin": None}))
+    monkeypatch.setattr("clipcount_cli.commands.count.sys", type("sys", (), {"stdin": None}))
 
     result = count("-", "dots", weights=weights)
 

@@ -1,6 +1,6 @@
 """What a batch is asked: which images, in which order, and what is counted in each.
 
-cli -> [jobs.py] -> run.py -> pipeline.py
+commands -> [plan.py] -> run.py -> pipeline.py
 Nothing is opened here but folders and lists of prompts, so that a hundred thousand images are
 planned in seconds.
 """

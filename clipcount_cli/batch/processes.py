@@ -1,6 +1,6 @@
 """One batch, several processes: who counts which image, and how all rows reach one file.
 
-cli -> run.py -> [sharing.py] -> pipeline.py
+commands -> run.py -> [processes.py] -> pipeline.py
 Everything goes through the key-value store that torchrun already runs: an atomic counter hands out
 images one at a time, so that no process idles at the end, and outcomes come back under the image's
 number. No collective operation is waited in, so that a dead process stops nobody from saving.
@@ -16,7 +16,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import distributed
-from clipcount_cli.batch.jobs import Job
+from clipcount_cli.batch.plan import Job
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline

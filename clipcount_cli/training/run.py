@@ -1,6 +1,6 @@
 """`clipcount train`: a data set and a start become RUN/, or RUN/ goes on where it stopped.
 
-limits.py, photos.py, sampler.py, start.py, trainer.py -> loop.py -> [train.py]. All that can be
+limits.py, photos.py, sampler.py, start.py, step.py -> loop.py -> [run.py]. All that can be
 refused is refused before the first step, and before --overwrite removes an earlier run.
 """
 
@@ -29,13 +29,13 @@ from clipcount_cli.devices import dtype_of, pick_device, pick_precision
 from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
-from clipcount_cli.training.folder import Row, RunFolder
 from clipcount_cli.training.limits import check_network, check_training
 from clipcount_cli.training.loop import Validate, fit
 from clipcount_cli.training.photos import Photo, Shelf, read_photos
+from clipcount_cli.training.run_folder import Row, RunFolder
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.start import Start, begin, choose_trained
-from clipcount_cli.training.trainer import Trainer
+from clipcount_cli.training.step import Trainer
 from clipcount_cli.weights import checkpoint
 
 _GIGABYTE = 1e9
@@ -43,7 +43,7 @@ _UNREAD_SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Request:
+class TrainRequest:
     """What a user asked for; None and empty where nothing was said."""
 
     data: Path | None = None
@@ -72,7 +72,7 @@ class Settings:
     world_size: int  # processes
 
 
-def train(request: Request) -> RunFolder:
+def train(request: TrainRequest) -> RunFolder:
     """Train from the beginning into a new folder; InterruptedRunError when asked to stop."""
     if request.data is None:
         raise UsageError("what to train on is missing", hint="name it with --data DIR")
@@ -99,7 +99,7 @@ def train(request: Request) -> RunFolder:
         return _run(folder, settings, start, dataset, device, begins=True)
 
 
-def resume(run: Path, request: Request) -> RunFolder:
+def resume(run: Path, request: TrainRequest) -> RunFolder:
     """Go on exactly where `run` stopped; UsageError names each option that differs from then.
 
     The data may have moved, and device and processes may be others: config.json then says so.
@@ -319,7 +319,7 @@ def _moved(settings: Settings, data: Path, device: torch.device) -> Settings:
     return here
 
 
-def _refuse_differences(request: Request, settings: Settings, run: Path) -> None:
+def _refuse_differences(request: TrainRequest, settings: Settings, run: Path) -> None:
     asked: dict[str, Any] = {
         "out": None if request.out is None else str(request.out.resolve()),
         "init": request.init,

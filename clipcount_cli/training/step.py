@@ -1,6 +1,6 @@
 """One step of training: a batch becomes losses, gradients, and slightly better weights.
 
-losses.py -> [trainer.py] -> loop.py. Nothing here knows files, epochs' ends or data sets. All that
+losses.py -> [step.py] -> loop.py. Nothing here knows files, epochs' ends or data sets. All that
 changes from step to step is in `Trainer.state`, and chance is seeded anew by each step's number:
 whoever loads a state goes on exactly where it was taken.
 """

@@ -1,0 +1,1 @@
+"""One module per command: its options, one request, and what it prints."""
