@@ -25,16 +25,16 @@ class ErrorBoundary(TyperGroup):
     """Turns every user-facing failure into its message and exit code, for the shell and tests."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> typer.Context:
-        with _failures_told():  # --version prints while options are read
+        with _errors_reported():  # --version prints while options are read
             return cast(typer.Context, super().make_context(*args, **kwargs))
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]
-        with _failures_told():
+        with _errors_reported():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _failures_told() -> Iterator[None]:
+def _errors_reported() -> Iterator[None]:
     try:
         yield
     except ClipCountError as error:

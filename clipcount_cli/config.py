@@ -155,7 +155,7 @@ class Recipe(str, Enum):
 Tuning = Literal["prompts", "frozen", "full"]
 Contrast = Literal["both", "patches", "none"]
 Schedule = Literal["cosine", "step"]
-DensityLoss = Literal["squared", "entropy"]
+DensityLoss = Literal["mse", "bce"]
 Mask = Literal["pixel", "loss", "none"]
 Borders = Literal["plain", "mirrored"]
 
@@ -187,23 +187,19 @@ class TrainConfig:
     beta2: Annotated[float, "AdamW's memory of squared gradients"] = 0.95
     weight_decay: Annotated[float, "of AdamW"] = 0.05
     schedule: Annotated[Schedule, "learning rate: down to 0 at the end, or in steps"] = "cosine"
-    warmup_share: Annotated[float, "share of all steps in which the learning rate rises"] = 0.03
+    warmup_fraction: Annotated[float, "share of all steps in which the learning rate rises"] = 0.03
     step_epochs: Annotated[int, "epochs between two steps of schedule `step`"] = 100
     step_factor: Annotated[float, "what a step of schedule `step` multiplies by"] = 0.33
-    clip_norm: Annotated[float, "longest gradient, longer ones are shortened; 0: any"] = 1.0
-    average: Annotated[float, "decay of the averaged weights that are saved; 0: the last ones"] = (
-        0.999
-    )
+    grad_clip: Annotated[float, "longest gradient, longer ones are shortened; 0: any"] = 1.0
+    ema_decay: Annotated[float, "decay of the weight average that is saved; 0: no average"] = 0.999
     freeze_norms: Annotated[bool, "keep the batch norms' statistics of the start"] = True
 
     sigma_px: Annotated[float, "spread of a dot; from 3.3 px a sigmoid can reach its peak"] = 4.0
     target_side_px: Annotated[int, "side of the densities compared; half costs a quarter"] = 192
-    count_doubles: Annotated[bool, "two dots in one pixel are two objects"] = True
+    count_duplicates: Annotated[bool, "two dots in one pixel are two objects"] = True
     mask: Annotated[Mask, "what is left out of the density loss at random"] = "pixel"
-    mask_share: Annotated[float, "share of pixels that the mask keeps"] = 0.8
-    density_loss: Annotated[DensityLoss, "squared error, or cross-entropy, of each pixel"] = (
-        "entropy"
-    )
+    mask_keep_fraction: Annotated[float, "share of pixels that the mask keeps"] = 0.8
+    density_loss: Annotated[DensityLoss, "squared error, or cross-entropy, of each pixel"] = "bce"
     density_weight: Annotated[float, "of the density loss"] = 10.0
     count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.12
     contrast_weight: Annotated[float, "of the contrastive loss beside the density's"] = 0.1
@@ -215,14 +211,12 @@ class TrainConfig:
         False
     )
     contrast_empty: Annotated[bool, "contrastive loss also where a prompt names nothing"] = False
-    occupied_above: Annotated[float, "a patch is occupied where the target is above this"] = 0.1
+    occupied_threshold: Annotated[float, "a patch is occupied where the target is above this"] = 0.1
 
     absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 1
-    class_mosaic_share: Annotated[float, "windows that join photographs of different classes"] = (
-        0.25
-    )
-    mosaic_share: Annotated[float, "windows that join four parts of one photograph"] = 0.05
-    changed_share: Annotated[float, "windows with noise, other colours, blur and affine change"] = (
+    class_mosaic_prob: Annotated[float, "windows that join photographs of different classes"] = 0.25
+    mosaic_prob: Annotated[float, "windows that join four parts of one photograph"] = 0.05
+    augment_prob: Annotated[float, "windows with noise, other colours, blur and affine change"] = (
         0.4
     )
     noise: Annotated[float, "standard deviation of the noise"] = 0.1
@@ -232,9 +226,9 @@ class TrainConfig:
     hue: Annotated[float, "largest turn of the hue, 0.5 is half a circle"] = 0.2
     blur_px: Annotated[float, "largest sigma of the blur"] = 2.0
     rotation_deg: Annotated[float, "largest rotation"] = 15.0
-    zoom: Annotated[float, "largest enlargement, and reduction"] = 0.2
+    scale: Annotated[float, "largest enlargement, and reduction"] = 0.2
     shear_deg: Annotated[float, "largest shear"] = 10.0
-    shift: Annotated[float, "largest shift, as a share of the photograph"] = 0.2
+    translate: Annotated[float, "largest shift, as a share of the photograph"] = 0.2
     borders: Annotated[Borders, "beyond the photograph: black or stretched, or also mirrored"] = (
         "plain"
     )
@@ -249,24 +243,24 @@ PAPER = TrainConfig(
     epochs=230,
     contrast_epochs=30,
     schedule="step",
-    warmup_share=0.0,
-    clip_norm=0.0,
-    average=0.0,
+    warmup_fraction=0.0,
+    grad_clip=0.0,
+    ema_decay=0.0,
     sigma_px=1.0,
     target_side_px=384,
-    count_doubles=False,
+    count_duplicates=False,
     mask="none",
-    density_loss="squared",
+    density_loss="mse",
     density_weight=1.0,
     count_weight=0.0,
     contrast_weight=0.0,
     negative_weight=0.0,
     contrast_empty=True,
-    occupied_above=0.0,
+    occupied_threshold=0.0,
     absent_prompts=0,
-    class_mosaic_share=0.0,
-    mosaic_share=0.3,
-    changed_share=0.2,
+    class_mosaic_prob=0.0,
+    mosaic_prob=0.3,
+    augment_prob=0.2,
     borders="mirrored",
 )
 
@@ -285,3 +279,26 @@ def shown_default(name: str) -> str:
     if len(set(values.values())) == 1:
         return f"default: {values['default']}"
     return ", ".join(f"{recipe}: {value}" for recipe, value in values.items())
+
+
+_FORMER_FIELDS = {
+    "average": "ema_decay",
+    "changed_share": "augment_prob",
+    "class_mosaic_share": "class_mosaic_prob",
+    "clip_norm": "grad_clip",
+    "count_doubles": "count_duplicates",
+    "mask_share": "mask_keep_fraction",
+    "mosaic_share": "mosaic_prob",
+    "occupied_above": "occupied_threshold",
+    "shift": "translate",
+    "warmup_share": "warmup_fraction",
+    "zoom": "scale",
+}
+_FORMER_LOSSES = {"squared": "mse", "entropy": "bce"}
+
+
+def train_config_from_json(data: Mapping[str, Any]) -> TrainConfig:
+    """Rebuild a `TrainConfig`, also of a run that was started before fields were renamed."""
+    named = {_FORMER_FIELDS.get(name, name): value for name, value in data.items()}
+    loss = named["density_loss"]
+    return TrainConfig(**{**named, "density_loss": _FORMER_LOSSES.get(loss, loss)})

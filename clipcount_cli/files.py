@@ -117,11 +117,11 @@ class AppendOnlyFile:
         except OSError as error:
             if self.path is None and isinstance(error, BrokenPipeError):
                 raise
-            told = write_error(self.path or Path("stdout"), error)
+            failure = write_error(self.path or Path("stdout"), error)
             if size is not None:
                 os.ftruncate(self._stream.fileno(), size)
-                told.hint = "whole rows are kept: make room, and run the same command with --resume"
-            raise told from error
+                failure.hint = "whole rows are kept; free some space, then run again with --resume"
+            raise failure from error
 
     def close(self) -> None:
         if self.path is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -12,6 +12,8 @@ from typing import Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.errors import InterruptedRunError
+
+Stop = Callable[[], bool]  # whether a run should end, checked between two steps
 
 
 @dataclass

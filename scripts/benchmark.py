@@ -1,45 +1,13 @@
-"""Speed, measured on this machine: `benchmark.py network`, `start`, `batch`, `train` or `scenes`.
-
-`network` and `start` stand in benchmarks/, `batch` in batch_speed.py. `train` works on photographs
-of noise in FSC-147's size, because speed does not depend on what they show: its losses mean
-nothing.
-"""
+"""Speed, measured on this machine: `benchmark.py network`, `start`, `batch`, `train` or `scenes`."""
 
 from __future__ import annotations
 
-import dataclasses
-import time
-from pathlib import Path
-from typing import Annotated
-
-import numpy as np
-import torch
 import typer
-from batch_speed import batch_speed
-from benchmarks.machine import finish, measure_peak
+from benchmarks.batch import batch_speed
 from benchmarks.network import network_speed
+from benchmarks.scenes import scene_speed
 from benchmarks.start import start_speed
-from scenes.render import Catalogue, SceneConfig, render_scene
-from torch.utils.flop_counter import FlopCounterMode
-
-from clipcount_cli import console
-from clipcount_cli.commands.options import DeviceOption, Precision, PrecisionOption
-from clipcount_cli.config import RECIPES, ModelConfig, Recipe
-from clipcount_cli.counting.counter import Counter
-from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.devices import dtype_of, pick_device, pick_precision
-from clipcount_cli.training.loop import prefetched
-from clipcount_cli.training.photos import Photo
-from clipcount_cli.training.sampler import Sampler
-from clipcount_cli.training.start import choose_trained, model_config
-from clipcount_cli.training.step import Trainer
-
-SIZE_PX = (384, 576)  # what most of FSC-147's photographs are
-TRAIN_IMAGES, VALIDATION_IMAGES, EPOCHS, VALIDATE_EVERY = 3659, 1286, 230, 10
-PHOTOGRAPHS = 128  # in memory; which ones are seen again does not matter
-DOTS = 50  # a photograph, about FSC-147's mean
-WARM_UP_STEPS = 3
-WARM_UP_SCENES = 4000  # grounds and cut-outs are drawn when first needed, and kept
+from benchmarks.train import train_speed
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -51,121 +19,9 @@ def _speed() -> None:
 
 app.command("batch")(batch_speed)
 app.command("network")(network_speed)
+app.command("scenes")(scene_speed)
 app.command("start")(start_speed)
-
-
-@app.command("train")
-def train_speed(
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.auto,
-    recipe: Annotated[Recipe, typer.Option(help="Which recipe's steps.")] = Recipe.paper,
-    batch: Annotated[int, typer.Option(help="Photographs a step.")] = 32,
-    steps: Annotated[int, typer.Option(help="How many to measure.")] = 20,
-) -> None:
-    """Measure steps of training CLIP ViT-B/16, and project the paper's 230 epochs on FSC-147."""
-    place = pick_device(device)
-    working = pick_precision(precision.value, place)
-    trainer, sampler = make_trainer(recipe, batch, place, working)
-    flops = count_flops(trainer, sampler)
-    seconds, waited = measure_steps(trainer, sampler, steps)
-    a_validation = measure_counting(trainer, working) * VALIDATION_IMAGES
-    peak = measure_peak(place, dtype_of(working))
-    an_epoch = TRAIN_IMAGES / batch * seconds
-    projected = EPOCHS * an_epoch + EPOCHS // VALIDATE_EVERY * a_validation
-    rows = [
-        ("device, precision", f"{place} ({torch.get_num_threads()} threads), {working}"),
-        ("images a second", f"{batch / seconds:.1f}"),
-        ("waiting for data", f"{waited / seconds:.1%}"),
-        ("TFLOP a step", f"{flops / 1e12:.2f}"),
-        ("matrix-product peak", f"{peak / 1e12:.2f} TFLOP/s"),
-        ("share of that peak", f"{flops / seconds / peak:.1%}"),
-        ("an epoch of FSC-147", f"{an_epoch:.0f} s"),
-        ("a validation", f"{a_validation:.0f} s"),
-        (f"{EPOCHS} epochs", f"{projected / 60:.1f} min"),
-    ]
-    console.show_table(("training", "measured"), rows)
-
-
-@app.command("scenes")
-def scene_speed(
-    material: Annotated[Path | None, typer.Option(help="Folder of cut-outs.")] = None,
-    scenes: Annotated[int, typer.Option(help="How many to render.")] = 300,
-) -> None:
-    """Measure how fast one process renders scenes of 224 px."""
-    catalogue = Catalogue.from_material(material)
-    config = SceneConfig()
-    for seed in range(WARM_UP_SCENES):
-        render_scene(seed, catalogue, config)
-    started = time.perf_counter()
-    for seed in range(WARM_UP_SCENES, WARM_UP_SCENES + scenes):
-        render_scene(seed, catalogue, config)
-    a_second = scenes / (time.perf_counter() - started)
-    console.show_table(("rendering", "measured"), [("scenes a second", f"{a_second:.0f}")])
-
-
-def make_trainer(
-    recipe: Recipe, batch: int, device: torch.device, precision: str
-) -> tuple[Trainer, Sampler]:
-    """The paper's network, untrained: a step's time does not depend on its weights."""
-    config = dataclasses.replace(RECIPES[recipe], batch=batch, contrast_epochs=0)
-    torch.manual_seed(0)
-    model = ClipCount(model_config(ModelConfig(), config)).to(device)
-    choose_trained(model, config)
-    sampler = Sampler(noise_photos(), config, model.config, device)
-    return Trainer(model, config, sampler.plan, precision), sampler
-
-
-def noise_photos() -> list[Photo]:
-    rng = np.random.default_rng(0)
-    return [
-        Photo(
-            str(number),
-            Path(str(number)),
-            rng.integers(0, 256, (*SIZE_PX, 3)).astype(np.uint8),
-            {f"class {number % 89}": rng.uniform(0, SIZE_PX[::-1], (DOTS, 2)).astype(np.float32)},
-        )
-        for number in range(PHOTOGRAPHS)
-    ]
-
-
-def count_flops(trainer: Trainer, sampler: Sampler) -> int:
-    """Floating-point operations of one step, forward and backward."""
-    with FlopCounterMode(display=False) as counter:
-        trainer.step(sampler.batch(0))
-    return int(counter.get_total_flops())
-
-
-def measure_steps(trainer: Trainer, sampler: Sampler, steps: int) -> tuple[float, float]:
-    """Mean seconds of a step and, of these, waiting for its batch."""
-    waited = []
-    last = trainer.step_number + WARM_UP_STEPS + steps
-    with prefetched(sampler.batches, trainer, last) as batches:
-        for number in range(WARM_UP_STEPS + steps):
-            if number == WARM_UP_STEPS:
-                finish(trainer.device)
-                started = time.perf_counter()
-            asked = time.perf_counter()
-            batch = next(batches)
-            waited.append(time.perf_counter() - asked)
-            trainer.step(batch)
-        finish(trainer.device)
-        seconds = (time.perf_counter() - started) / steps
-    return seconds, sum(waited[WARM_UP_STEPS:]) / steps
-
-
-def measure_counting(trainer: Trainer, precision: str) -> float:
-    """Mean seconds to count one photograph, as validation does."""
-    counter = Counter(trainer.model, "benchmark", "", precision)
-    photos = noise_photos()[:4]
-    dtype = dtype_of(precision)
-    with torch.autocast(trainer.device.type, dtype, enabled=dtype != torch.float32):
-        counter.count(photos[0].pixels, "objects")
-        finish(trainer.device)
-        started = time.perf_counter()
-        for photo in photos:
-            counter.count(photo.pixels, "objects")
-        finish(trainer.device)
-    return (time.perf_counter() - started) / len(photos)
+app.command("train")(train_speed)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ from clipcount_cli.weights.registry import EMBEDDED_NAME
 NOUNS = ("coins", "balls", "stars", "cars", "eggs", "leaves", "beans", "bricks", "strawberries")
 NOUNS += ("forks", "paper clips")
 SIDE_PX = 128  # that the small network sees; seven runs at 224 px take two cores a day
-SCENES = SceneConfig(side_px=224, empty=0.0, same_noun=0.0, assorted=0.0, most_objects=80)
+SCENES = SceneConfig(side_px=224, empty=0.0, same_noun=0.0, assorted=0.0, max_objects=80)
 SPLITS = {"train": 2000, "val": 60, "test": 200}
 # From nothing, and for minutes: a higher rate than for a head on CLIP.
 SHARED = {
@@ -54,13 +54,13 @@ RUNS: dict[str, dict[str, Any]] = {
     "default": {},
     "no absent prompts": {"absent_prompts": 0},
     "two absent prompts": TWO_ABSENT,
-    "two absent prompts, no mosaics of classes": {**TWO_ABSENT, "class_mosaic_share": 0.0},
+    "two absent prompts, no mosaics of classes": {**TWO_ABSENT, "class_mosaic_prob": 0.0},
     "two absent prompts, no negative texts": {**TWO_ABSENT, "negative_weight": 0.0},
     "two absent prompts, the paper's targets": {
         **TWO_ABSENT,
         "sigma_px": 1.0,
-        "occupied_above": 0.0,
-        "density_loss": "squared",  # an entropy would cut the targets at 1
+        "occupied_threshold": 0.0,
+        "density_loss": "mse",  # cross-entropy would cut the targets at 1
         "density_weight": 100.0,
     },
 }

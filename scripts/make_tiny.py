@@ -44,7 +44,7 @@ from clipcount_cli.files import atomic_write
 from clipcount_cli.training.loop import SaveWeights, fit
 from clipcount_cli.training.run_folder import RunFolder
 from clipcount_cli.training.start import with_words
-from clipcount_cli.training.step import Batch, Plan, Trainer
+from clipcount_cli.training.step import Batch, StepPlan, Trainer
 from clipcount_cli.training.targets import window_targets
 from clipcount_cli.version import __version__
 from clipcount_cli.weights import checkpoint
@@ -52,16 +52,16 @@ from clipcount_cli.weights import checkpoint
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
 SCENE_SIDE_PX = 288  # rendered at the size the image tower sees
 TARGET_SIDE_PX = 192  # a density of half the full side costs a quarter, and has the same integral
-PROMPTS_A_SCENE = 3
+PROMPTS_PER_SCENE = 3
 ASK_ABSENT = 0.7  # the chance that one of them names what is absent
 OTHER_NAMES = 0.6  # how often kinds, synonyms, singulars and "objects" are asked, beside names
 # Rare but costly: crowds, of which too few were counted, and small things on wide grounds
 SCENES = SceneConfig(
     side_px=SCENE_SIDE_PX, crowded=0.4, far=0.15, empty=0.08, two_sizes=0.12, materials=0.35
 )
-SCENES_A_SEED = 10_000_000  # trainings with other seeds see other scenes
+SCENES_PER_SEED = 10_000_000  # trainings with other seeds see other scenes
 TEST_SCENES = 120  # looked at after each epoch
-STEPS_A_EPOCH = 200
+STEPS_PER_EPOCH = 200
 STEPS = 16_600  # as many scenes as the embedded weights saw: half a day on two cores
 # Asked for, but not told apart after one stage: who asks for them is warned
 NOT_LEARNED = {*SIZES, *SIZES.values()}
@@ -70,7 +70,7 @@ HALFWAY = "halfway.safetensors"  # RUN's weights after half of its steps
 TRAINING = TrainConfig(
     tuning="full",
     batch=32,
-    warmup_share=0.03,
+    warmup_fraction=0.03,
     weight_decay=0.05,
     sigma_px=6.0,
     mask="none",
@@ -130,9 +130,9 @@ def ask(scene: Scene, nouns: Collection[str], rng: np.random.Generator) -> Quest
     wanted = np.array([1.0 if noun_of(prompt) in nouns else OTHER_NAMES for prompt in true])
     true = _shuffled(true, wanted, rng)
     absent = _shuffled(list(scene.absent), np.linspace(2.0, 1.0, len(scene.absent)), rng)
-    present = PROMPTS_A_SCENE - int(rng.random() < ASK_ABSENT)
+    present = PROMPTS_PER_SCENE - int(rng.random() < ASK_ABSENT)
     chosen = true[:present]
-    chosen += absent[: PROMPTS_A_SCENE - len(chosen)]
+    chosen += absent[: PROMPTS_PER_SCENE - len(chosen)]
     none = np.zeros((0, 2), np.float32)
     return Question(scene.pixels, chosen, [scene.points_px.get(p, none) for p in chosen])
 
@@ -251,7 +251,7 @@ def saver(trainer: Trainer, run: Path) -> SaveWeights:
     return save
 
 
-def begin(words: list[str], init: Path | None, seed: int) -> ClipCount:
+def start(words: list[str], init: Path | None, seed: int) -> ClipCount:
     """A network whose vocabulary holds `words`: new, or that of `init`."""
     torch.manual_seed(seed)
     words = [*words, GENERIC_PROMPT]
@@ -276,13 +276,13 @@ def main(
     pack: Annotated[bool, typer.Option(help="Write RUN's weights into the package.")] = False,
 ) -> None:
     """Train the embedded model, or pack it."""
-    if steps % STEPS_A_EPOCH:
-        raise typer.BadParameter(f"--steps {steps} is not a multiple of {STEPS_A_EPOCH}")
+    if steps % STEPS_PER_EPOCH:
+        raise typer.BadParameter(f"--steps {steps} is not a multiple of {STEPS_PER_EPOCH}")
     folder = RunFolder(run)
     if pack:
         pack_into_package(folder, material)
         return
-    model = begin(vocabulary(Catalogue.from_material(material)), init, seed)
+    model = start(vocabulary(Catalogue.from_material(material)), init, seed)
     run.mkdir(parents=True, exist_ok=True)
     keep_config(
         folder,
@@ -299,12 +299,12 @@ def main(
     )
     config = model.config
     training = dataclasses.replace(TRAINING, learning_rate=learning_rate)
-    trainer = Trainer(model, training, Plan(STEPS_A_EPOCH, steps // STEPS_A_EPOCH), "bf16")
+    trainer = Trainer(model, training, StepPlan(STEPS_PER_EPOCH, steps // STEPS_PER_EPOCH), "bf16")
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M parameters, {steps} steps")
     try:
         fit(
             trainer,
-            endless_batches(config, material, workers, seed * SCENES_A_SEED),
+            endless_batches(config, material, workers, seed * SCENES_PER_SEED),
             folder,
             saver(trainer, run),
             validation(config, material),

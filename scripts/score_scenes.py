@@ -1,13 +1,13 @@
 """Ask a model about rendered scenes it was never trained on: is it right, and does it obey?
 
     python scripts/score_scenes.py [--weights tiny] [--scenes 500] [--material DIR]
-                                   [--two-sizes 0.5] [--materials 0.7] [--pictures FILE.png]
+                                   [--two-sizes 0.5] [--material-share 0.7] [--pictures FILE.png]
 
 The scenes follow from their numbers alone; their drawings and grounds are kept out of training.
 With --material (see scripts/scenes/fetch.py) they also show the nouns that only pictures show, in
-pictures of another source than training's. --two-sizes and --materials are shares of what is told
-apart as "small buttons" and "large buttons", or called "wooden spoons". --pictures draws the best,
-median and worst scenes.
+pictures of another source than training's. --two-sizes is the share of scenes with "small buttons"
+and "large buttons", --material-share the share of classes named like "wooden spoons". --pictures
+draws the best, median and worst scenes.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from clipcount_cli import Counter, console, load_counter
 from clipcount_cli.counting import heatmap
 
 FIRST_SEED = 1_000_000
-LEAST_QUESTIONS = 3
+MIN_QUESTIONS = 3
 RANKS_SHOWN = 4
-SCENES_A_ROW = 3
+SCENES_PER_ROW = 3
 ABSENT_ASKED = 4
 
 
@@ -123,14 +123,14 @@ def wording_of(prompt: str, nouns: Collection[str]) -> str:
 
 
 def nouns_by_rank(asked: list[Asked], nouns: Collection[str]) -> list[tuple[str, ...]]:
-    """The nouns asked for at least LEAST_QUESTIONS times: the best, the middle and the worst."""
+    """The nouns asked for at least MIN_QUESTIONS times: the best, the middle and the worst."""
     errors: dict[str, list[float]] = defaultdict(list)
     for answer in asked:
         for prompt, error in zip(answer.prompts, answer.errors.tolist(), strict=True):
             if prompt in nouns:
                 errors[prompt].append(error)
     ranked = sorted(
-        (float(np.median(e)), noun) for noun, e in errors.items() if len(e) >= LEAST_QUESTIONS
+        (float(np.median(e)), noun) for noun, e in errors.items() if len(e) >= MIN_QUESTIONS
     )
     rows = [(str(i + 1), noun, f"{error:.2f}") for i, (error, noun) in enumerate(ranked)]
     return [rows[i] for i in shown_places(len(rows), RANKS_SHOWN)]
@@ -150,7 +150,7 @@ def draw_by_rank(
     there = [a for a in asked if set(a.prompts) & set(catalogue.nouns)]
     there.sort(key=lambda a: a.errors.mean())
     panels = []
-    for place in shown_places(len(there), SCENES_A_ROW):
+    for place in shown_places(len(there), SCENES_PER_ROW):
         answer = there[place]
         prompt = next(p for p in answer.prompts if p in catalogue.nouns)
         truth = answer.truths[answer.prompts.index(prompt)]
@@ -158,7 +158,7 @@ def draw_by_rank(
         result = counter.count(pixels, [prompt])[0]
         titled = replace(result, prompt=f"{prompt} (true: {truth:.0f})")
         panels.append(Image.fromarray(heatmap.panels(pixels, [titled])))
-    return contact_sheet(panels, SCENES_A_ROW)
+    return contact_sheet(panels, SCENES_PER_ROW)
 
 
 def main(
@@ -168,13 +168,13 @@ def main(
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
     side_px: Annotated[int, typer.Option(help="Of the scenes.")] = 384,
     two_sizes: Annotated[float, typer.Option(help="Share of scenes, 0 to 1.")] = 0.0,
-    materials: Annotated[float, typer.Option(help="Share of classes, 0 to 1.")] = 0.0,
+    material_share: Annotated[float, typer.Option(help="Share of classes, 0 to 1.")] = 0.0,
     pictures: Annotated[Path | None, typer.Option(help="Draw scenes by rank.")] = None,
 ) -> None:
     """Print what the model gets right on scenes of a fixed seed."""
     counter = load_counter(weights, precision=precision)
     catalogue = Catalogue.from_material(material)
-    config = SceneConfig(side_px=side_px, two_sizes=two_sizes, materials=materials)
+    config = SceneConfig(side_px=side_px, two_sizes=two_sizes, materials=material_share)
     asked = []
     with console.progress("scenes", scenes, "scenes") as bar:
         for seed in range(FIRST_SEED, FIRST_SEED + scenes):

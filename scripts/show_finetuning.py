@@ -31,7 +31,7 @@ from clipcount_cli.training import run as train
 
 NOUN = Noun("crescents", "crescent", ANY)
 SCENES = SceneConfig(
-    side_px=384, empty=0.0, second_class=0.0, assorted=0.0, grey=0.0, most_objects=80
+    side_px=384, empty=0.0, second_class=0.0, assorted=0.0, grey=0.0, max_objects=80
 )
 SPLITS = ("train",) * 25 + ("val",) * 5 + ("test",) * 30
 

@@ -25,7 +25,7 @@ from clipcount_cli.files import write_error
 THUMBNAIL_PX = (240, 180)
 OVERLAY_PX = (80, 60)  # the browser smooths it; a density has no finer detail at this size
 OVERLAY_LEVELS = 16
-LONGEST_NAME = 200  # bytes; file systems allow 255, and a temporary file may add to it
+MAX_NAME_BYTES = 200  # bytes; file systems allow 255, and a temporary file may add to it
 
 
 class Thumbnail(NamedTuple):
@@ -75,7 +75,7 @@ def heatmap_path(folder: Path, image: str, prompt: str) -> Path:
     if slug.replace("-", " ") != prompt:
         slug = f"{slug}-{_digest(prompt)}"
     last = f"{clean[-1]}.{slug}.png"
-    if len(last.encode()) > LONGEST_NAME:
+    if len(last.encode()) > MAX_NAME_BYTES:
         last = f"{_digest(clean[-1])}{_digest(clean[-1][::-1])}.{slug}.png"
     return folder.joinpath(*clean[:-1], last)
 

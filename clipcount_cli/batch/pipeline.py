@@ -43,11 +43,11 @@ from clipcount_cli.counting.windows import (
     window_origins,
 )
 from clipcount_cli.errors import ClipCountError, ImageReadError
+from clipcount_cli.interrupts import Stop
 
 _T = TypeVar("_T")
-Stop = Callable[[], bool]
 
-PATIENCE_S = 2.0  # how long a batch that is not full waits for more images
+BATCH_WAIT_S = 2.0  # how long a batch that is not full waits for more images
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
 JOINS_AHEAD = 2  # batches of densities that may wait to be joined
@@ -62,7 +62,7 @@ class Outcome(NamedTuple):
     size: tuple[int, int] = (0, 0)  # width and height of the upright photograph
     note: str = ""  # worth telling of an image that was counted
     fault: str = ""  # why it was not
-    extras: tuple[Any, ...] = ()  # what `finish` returned for each prompt
+    extras: tuple[Any, ...] = ()  # what `on_result` returned for each prompt
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Pipeline:
     workers: int
     tiles: int = 1
     # Called in a worker with each result and its photograph: resized, or as it was if `keep_size`.
-    finish: Callable[[Job, Pixels, CountResult], Any] | None = None
+    on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
     keep_size: bool = False
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
@@ -91,7 +91,7 @@ class Pipeline:
             ThreadPoolExecutor(self.workers, "worker", _use_one_core) as pool,
             ThreadPoolExecutor(1, "gpu") as gpu,  # starts no thread before it is used
         ):
-            flow = _Flow(self, pool, gpu if self.on_gpu else pool, iter(jobs), stop)
+            flow = _PipelineRun(self, pool, gpu if self.on_gpu else pool, iter(jobs), stop)
             try:
                 yield from flow.outcomes()
             finally:
@@ -118,7 +118,7 @@ class _Image:
     size: tuple[int, int] = (0, 0)  # width and height, upright
     resized: tuple[int, int] = (0, 0)  # height and width that the network sees
     note: str = ""
-    shown: Pixels | None = None  # what `finish` is given
+    shown: Pixels | None = None  # what `on_result` is given
     pixels: Pixels | None = None  # resized; gone once encoded
     origins: list[Origin] = field(default_factory=list)
     features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
@@ -141,21 +141,23 @@ class _Pair(NamedTuple):
     window: int
 
 
-class _Flow:
+class _PipelineRun:
     """The moving parts of one run. All state is changed in one thread; workers run the tasks."""
 
     def __init__(
         self,
-        line: Pipeline,
+        pipeline: Pipeline,
         pool: ThreadPoolExecutor,
         network_pool: ThreadPoolExecutor,
         jobs: Iterator[Job | None],
         stop: Stop,
     ) -> None:
-        self.line, self.jobs, self.stop = line, jobs, stop
+        self.pipeline, self.jobs, self.stop = pipeline, jobs, stop
         self.pool, self.network_pool = pool, network_pool
-        self.network = FixedBatch(line.counter, line.batch_windows)
-        self.network_calls = 2 if line.on_gpu else line.workers  # that may be under way at once
+        self.network = FixedBatch(pipeline.counter, pipeline.batch_windows)
+        self.network_calls = (
+            2 if pipeline.on_gpu else pipeline.workers
+        )  # that may be under way at once
         self.arrivals: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.held: dict[int, _Image] = {}
         self.windows: deque[_Window] = deque()
@@ -203,10 +205,10 @@ class _Flow:
 
     def _room(self) -> int:
         """How many images may be held: two batches' worth, fewer where they are large."""
-        side_px = self.line.tiles * self.line.counter.windows.side_px
+        side_px = self.pipeline.tiles * self.pipeline.counter.windows.side_px
         largest = max(self.largest_bytes, 4 * side_px * side_px)
-        wanted = 2 * self.line.batch_windows + self.line.workers
-        return max(self.line.workers + 1, min(wanted, PIXEL_BUDGET_BYTES // largest))
+        wanted = 2 * self.pipeline.batch_windows + self.pipeline.workers
+        return max(self.pipeline.workers + 1, min(wanted, PIXEL_BUDGET_BYTES // largest))
 
     def _give_up_unread(self) -> None:
         """Forget the jobs no worker has taken yet: they are the last ones begun."""
@@ -247,14 +249,14 @@ class _Flow:
             raise ImageReadError(f"{image.job.image}: {image.job.fault}")
         photo = read_image(Path(image.job.path), image.job.image)
         height, width = photo.pixels.shape[:2]
-        windows = self.line.counter.windows
+        windows = self.pipeline.counter.windows
         image.size = (width, height)
         image.note = f"first of {photo.pages} pages" if photo.pages > 1 else ""
-        image.pixels = resize_shorter_side(photo.pixels, self.line.tiles * windows.side_px)
+        image.pixels = resize_shorter_side(photo.pixels, self.pipeline.tiles * windows.side_px)
         height, width = image.resized = image.pixels.shape[:2]
         image.origins = window_origins(height, width, windows)
-        if self.line.finish is not None:
-            image.shown = photo.pixels if self.line.keep_size else image.pixels
+        if self.pipeline.on_result is not None:
+            image.shown = photo.pixels if self.pipeline.keep_size else image.pixels
 
     def _read_done(self, image: _Image, done: Future[None]) -> None:
         self.reading -= 1
@@ -277,7 +279,7 @@ class _Flow:
             size = self.network.size
             if self.joining > JOINS_AHEAD * size:
                 return
-            waiting = self.reading and time.monotonic() - self.last_call < PATIENCE_S
+            waiting = self.reading and time.monotonic() - self.last_call < BATCH_WAIT_S
             at_end = not self.calling and not self.joining and not waiting
             if len(self.pairs) >= size or (at_end and self.pairs and not self.windows):
                 pairs = _take(self.pairs, size)
@@ -289,16 +291,16 @@ class _Flow:
                 return
 
     def _call(self, task: Callable[[], _T], then: Callable[[_T], None]) -> None:
-        def finish(done: Future[_T]) -> None:
+        def on_done(done: Future[_T]) -> None:
             self.calling -= 1
             then(done.result())
 
         self.calling += 1
         self.last_call = time.monotonic()
-        self._submit(self.network_pool, task, finish)
+        self._submit(self.network_pool, task, on_done)
 
     def _encode(self, windows: list[_Window]) -> PatchFeatures:
-        config = self.line.counter.windows
+        config = self.pipeline.counter.windows
         cut = [
             cut_windows(
                 cast(Pixels, image.pixels), [image.origins[w.number] for w in group], config
@@ -339,11 +341,11 @@ class _Flow:
 
     def _join(self, image: _Image, prompt: int, rows: list[DensityRow]) -> None:
         windows = [copy.numpy()[row] for copy, row in rows]
-        density = join_densities(windows, *image.resized, self.line.counter.windows)
+        density = join_densities(windows, *image.resized, self.pipeline.counter.windows)
         result = CountResult.of(image.job.prompts[prompt], density)
         extra = None
-        if self.line.finish is not None and image.shown is not None:
-            extra = self.line.finish(image.job, image.shown, result)
+        if self.pipeline.on_result is not None and image.shown is not None:
+            extra = self.pipeline.on_result(image.job, image.shown, result)
         image.results[prompt] = (result.count, extra)
 
     def _join_done(self, image: _Image, done: Future[None]) -> None:

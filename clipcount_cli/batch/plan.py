@@ -24,7 +24,7 @@ from clipcount_cli.errors import ClipCountError, DataError, UsageError, shortene
 from clipcount_cli.files import as_name, as_text, exists, is_file, is_folder
 
 PROMPTS_FILE = "prompts.csv"  # looked for in FOLDER
-_NAMED_IN_NOTICES = 3  # examples; the rest is a number
+_MAX_NAMED = 3  # examples; the rest is a number
 
 
 class Job(NamedTuple):
@@ -208,10 +208,10 @@ def _same_prompts(found: list[Found], prompts: Sequence[str]) -> Plan:
     asked = tuple(dict.fromkeys(as_text(prompt) for prompt in prompts))
     if not all(prompt.strip() for prompt in asked):
         raise UsageError("a prompt is empty", hint='say what to count: --prompt "red apples"')
-    told = ", ".join(f'"{prompt}"' for prompt in asked)
+    named = ", ".join(f'"{prompt}"' for prompt in asked)
     return Plan(
         [Job(image.name, image.path, asked, image.fault) for image in found],
-        [f"counting {told} in every image"],
+        [f"counting {named} in every image"],
         {"prompts": list(asked)},
     )
 
@@ -224,8 +224,8 @@ def _folder_prompts(found: list[Found]) -> Plan:
     names = list(dict.fromkeys(image.folder for image in found if image.folder))
     notices = []
     if names:
-        told = _examples(names, "sub-folders")
-        notices.append(f"counting in each image what its sub-folder is called: {told}")
+        named = _examples(names, "sub-folders")
+        notices.append(f"counting in each image what its sub-folder is called: {named}")
     if loose := sum(not image.folder for image in found):
         notices.append(
             f'nothing says what to count in {loose} images: counting "{GENERIC_PROMPT}" there '
@@ -241,8 +241,8 @@ def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
     if absent := [name for name in listed if name not in by_name]:
         notices += _place_absent(absent, by_name, folder, path)
     if unnamed := [image.name for image in found if image.name not in listed]:
-        told = _examples(unnamed, "images")
-        notices.append(f"{path} does not name {told}: left out")
+        named = _examples(unnamed, "images")
+        notices.append(f"{path} does not name {named}: left out")
     wanted = [image for name, image in by_name.items() if name in listed]
     jobs = [
         Job(image.name, image.path, listed[image.name], image.fault)
@@ -304,7 +304,7 @@ def _prompt_rows(text: str, path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def _examples(names: Sequence[str], noun: str) -> str:
-    return shortened([f'"{name}"' for name in names], _NAMED_IN_NOTICES, noun)
+    return shortened([f'"{name}"' for name in names], _MAX_NAMED, noun)
 
 
 def nothing_to_count(sources: Sequence[str]) -> ClipCountError:

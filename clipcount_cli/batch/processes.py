@@ -17,20 +17,20 @@ from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import distributed
 from clipcount_cli.batch.plan import Job
+from clipcount_cli.interrupts import Stop
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
 
-Stop = Callable[[], bool]
 Outcomes = Generator["Outcome", None, None]  # to be closed, which ends the workers
 ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Outcomes]
 
-JOBS_A_KEY = 500
-LEAST_HELD = 4  # images a process always may hold, so that none waits for its own reading
+JOBS_PER_KEY = 500
+MIN_HELD = 4  # images a process always may hold, so that none waits for its own reading
 AHEAD = 1024  # images that may be claimed beyond the last row written: bounds the store's memory
 POLL_S = 0.02
-FAREWELL_S = 3.0  # how long the first process waits for the others to end
-GRACE_S = 10.0  # after a signal, how long without any news others are waited for
+SHUTDOWN_TIMEOUT_S = 3.0  # how long the first process waits for the others to end
+SILENCE_TIMEOUT_S = 10.0  # after a signal, how long without any news others are waited for
 
 
 def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Outcomes:
@@ -72,7 +72,7 @@ class Team:
                 yield from self._in_order(outcomes)
         last_news = time.monotonic()
         while self._written < len(jobs) and not self._alone():
-            if stop() and time.monotonic() - last_news > GRACE_S:
+            if stop() and time.monotonic() - last_news > SILENCE_TIMEOUT_S:
                 break
             for ready in self._in_order(outcomes):
                 yield ready
@@ -93,13 +93,13 @@ class Team:
         self.store.set(f"left/{self.rank}", b"1")
         if self.rank == 0:
             self.store.set("over", b"1")
-            patience_ends = time.monotonic() + FAREWELL_S
+            patience_ends = time.monotonic() + SHUTDOWN_TIMEOUT_S
             while not self._alone() and time.monotonic() < patience_ends:
                 time.sleep(POLL_S)
 
     def _publish(self, jobs: Sequence[Job]) -> None:
-        for page, start in enumerate(range(0, len(jobs), JOBS_A_KEY)):
-            part = [tuple(job) for job in jobs[start : start + JOBS_A_KEY]]
+        for page, start in enumerate(range(0, len(jobs), JOBS_PER_KEY)):
+            part = [tuple(job) for job in jobs[start : start + JOBS_PER_KEY]]
             self.store.set(f"jobs/{page}", pickle.dumps(part))
         self.store.set("written", b"0")
         self.store.set("jobs", str(len(jobs)))
@@ -112,7 +112,7 @@ class Team:
         total = int(self.store.get("jobs"))
         while not (stop() or self._has("over")):
             left = max(0, total - self.store.add("claimed", 0))
-            if len(self._claimed) > LEAST_HELD + left // (1 + len(self._others)):
+            if len(self._claimed) > MIN_HELD + left // (1 + len(self._others)):
                 yield None
                 continue
             index = self.store.add("claimed", 1) - 1
@@ -126,7 +126,7 @@ class Team:
             yield self._job(index)
 
     def _job(self, index: int) -> Job:
-        page, place = divmod(index, JOBS_A_KEY)
+        page, place = divmod(index, JOBS_PER_KEY)
         if self._page[0] != page:
             jobs = pickle.loads(self.store.get(f"jobs/{page}"))
             self._page = (page, [Job(*job) for job in jobs])

@@ -17,14 +17,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from clipcount_cli.batch.results import Key, Row, Settings
+from clipcount_cli.batch.results import Key, ResultRow, Settings
 from clipcount_cli.files import AppendOnlyFile, atomic_write
 from clipcount_cli.version import __version__
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome
 
-_TOLD = {  # settings a reader of the page wants, and what to call them
+_SHOWN_SETTINGS = {  # settings a reader of the page wants, and what to call them
     "weights": "weights",
     "weights_sha256": "sha256 of the weights",
     "device": "device",
@@ -44,7 +44,7 @@ _PICTURE = re.compile(r'<script type="text/plain" id="(photo|overlay)(\d+)".*>(.
 class Thumbnails:
     """The pictures of a page in the making: a file of lines that grows as rows are written."""
 
-    def __init__(self, report: Path, kept: Sequence[Row] = ()) -> None:
+    def __init__(self, report: Path, kept: Sequence[ResultRow] = ()) -> None:
         """`kept`: the rows of an earlier run that stay, and with them their pictures."""
         path = thumbnails_path(report)
         if not kept:
@@ -83,7 +83,7 @@ def _whole_length(file: BinaryIO) -> int:
     return length
 
 
-def _taken_back(page: Path, kept: Sequence[Row]) -> Iterator[bytes]:
+def _taken_back(page: Path, kept: Sequence[ResultRow]) -> Iterator[bytes]:
     """The lines that a finished page was made of, for rows that are still as it shows them."""
     wanted = {_cells(row) for row in kept}
     shown: list[tuple[Any, ...]] = []
@@ -108,7 +108,7 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def write_report(path: Path, rows: Sequence[Row], settings: Settings) -> None:
+def write_report(path: Path, rows: Sequence[ResultRow], settings: Settings) -> None:
     """Write the page of `rows` to `path`, with the thumbnails that waited beside it."""
     before, after = _template().split("<!--pictures-->")
     waiting = thumbnails_path(path)
@@ -128,18 +128,19 @@ def _template() -> str:
     return resources.files("clipcount_cli").joinpath("assets/report.html").read_text("utf-8")
 
 
-def _filled(template: str, rows: Sequence[Row], settings: Settings) -> str:
-    told = {name: settings.get(key) for key, name in _TOLD.items() if settings.get(key) is not None}
+def _filled(template: str, rows: Sequence[ResultRow], settings: Settings) -> str:
+    named = ((name, settings.get(key)) for key, name in _SHOWN_SETTINGS.items())
+    shown = {name: value for name, value in named if value is not None}
     data = {
         "rows": [_cells(row) for row in rows],
-        "settings": {name: _in_words(value) for name, value in told.items()},
+        "settings": {name: _in_words(value) for name, value in shown.items()},
         "version": __version__,
     }
     title = html.escape(f"clipcount: {len(rows)} rows")
     return template.replace("<!--title-->", title).replace("<!--data-->", script_json(data))
 
 
-def _cells(row: Row) -> tuple[Any, ...]:
+def _cells(row: ResultRow) -> tuple[Any, ...]:
     return (row.image, row.prompt, row.count, row.status, row.message, row.width, row.height)
 
 
@@ -155,7 +156,7 @@ def script_json(data: Any) -> str:
     return text
 
 
-def _pictures(lines: BinaryIO, rows: Sequence[Row]) -> Iterator[str]:
+def _pictures(lines: BinaryIO, rows: Sequence[ResultRow]) -> Iterator[str]:
     """Inert elements that hold base64: the browser decodes a picture when its row is seen.
 
     An overlay belongs to the photo before it.

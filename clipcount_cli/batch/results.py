@@ -31,7 +31,7 @@ Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultRow:
     """One line of results: how many of `prompt` are in `image`, or why nobody knows."""
 
     image: str
@@ -57,7 +57,7 @@ def encode_header(excel: bool = False) -> bytes:
     return ((BYTE_ORDER_MARK if excel else "") + ",".join(COLUMNS) + "\n").encode()
 
 
-def encode_row(row: Row, excel: bool = False) -> bytes:
+def encode_row(row: ResultRow, excel: bool = False) -> bytes:
     """A row as RFC 4180 with `\\n`; `excel`: cells that begin like a formula get an apostrophe."""
     guard = _guard if excel else str
     cells = (
@@ -73,7 +73,7 @@ def encode_row(row: Row, excel: bool = False) -> bytes:
     return (",".join(map(_quote, cells)) + "\n").encode()
 
 
-def encode_json(row: Row) -> bytes:
+def encode_json(row: ResultRow) -> bytes:
     """A row as one line of JSON, with the CSV's columns as keys."""
     return (json.dumps(asdict(row), ensure_ascii=False) + "\n").encode()
 
@@ -92,7 +92,7 @@ def _quote(cell: str) -> str:
     return cell
 
 
-def decode_rows(data: bytes, name: str, excel: bool = False) -> list[Row]:
+def decode_rows(data: bytes, name: str, excel: bool = False) -> list[ResultRow]:
     """The rows of a CSV; a torn last line is left out.
 
     name: what errors call the file. Raises DataError where it is no CSV of this tool.
@@ -125,13 +125,13 @@ def _whole_records(body: bytes, name: str) -> Iterator[list[str]]:
             record, begins = b"", number + 1
 
 
-def _decode_row(cells: Sequence[str], where: str, excel: bool) -> Row:
+def _decode_row(cells: Sequence[str], where: str, excel: bool) -> ResultRow:
     unguard = _unguard if excel else str
     try:
         image, prompt, count, status, message, width, height, weights = cells
         if status not in ("ok", "failed") or (status == "ok") != bool(count):
             raise ValueError(f'status "{status}", count "{count}"')
-        return Row(
+        return ResultRow(
             image=unguard(image),
             prompt=unguard(prompt),
             count=float(count) if count else None,
@@ -177,9 +177,9 @@ class Targets:
         """The settings of the run, kept beside its CSV so that another run can compare."""
         return None if self.csv is None else self.csv.with_name(f"{self.csv.name}.settings.json")
 
-    def encoders(self) -> list[tuple[Path | None, bytes, Callable[[Row], bytes]]]:
+    def encoders(self) -> list[tuple[Path | None, bytes, Callable[[ResultRow], bytes]]]:
         """For each file its path, its first line and how a row is written."""
-        rows: list[tuple[Path | None, bytes, Callable[[Row], bytes]]] = [
+        rows: list[tuple[Path | None, bytes, Callable[[ResultRow], bytes]]] = [
             (self.csv, encode_header(self.excel), lambda row: encode_row(row, self.excel))
         ]
         if self.json_lines is not None:
@@ -208,13 +208,13 @@ class Targets:
             lock.release()
             path.unlink(missing_ok=True)
 
-    def read(self) -> list[Row]:
+    def read(self) -> list[ResultRow]:
         """The whole rows on disk."""
         if self.csv is None or not exists(self.csv):
             return []
         return decode_rows(self.csv.read_bytes(), str(self.csv), self.excel)
 
-    def rewrite(self, rows: Sequence[Row]) -> None:
+    def rewrite(self, rows: Sequence[ResultRow]) -> None:
         """Make the files hold exactly `rows`; a file that does already is left alone."""
         for path, header, encode in self.encoders():
             if path is None:
@@ -229,11 +229,11 @@ class ResultsFile:
 
     def __init__(self, targets: Targets, positions: Mapping[Key, int]) -> None:
         self.targets = targets
-        self.kept: list[Row] = []
+        self.kept: list[ResultRow] = []
         self._positions = positions
         self._last = -1
         self._in_order = True
-        self._files: list[tuple[AppendOnlyFile, Callable[[Row], bytes]]] = []
+        self._files: list[tuple[AppendOnlyFile, Callable[[ResultRow], bytes]]] = []
 
     @property
     def planned(self) -> int:
@@ -245,7 +245,7 @@ class ResultsFile:
         """How many of them were there already: `kept` may hold rows of images since removed."""
         return sum(row.key in self._positions for row in self.kept)
 
-    def begin(self, settings: Settings) -> None:
+    def start(self, settings: Settings) -> None:
         """Start anew: what stood in the files is gone."""
         for path, _, _ in self.targets.encoders():
             if path is not None:
@@ -253,7 +253,7 @@ class ResultsFile:
         self._save(settings)
         self._open(write_headers=True)
 
-    def take_up(self, settings: Settings) -> None:
+    def resume(self, settings: Settings) -> None:
         """Keep the rows that are done, in `kept`; what failed or is torn is dropped.
 
         Raises UsageError where the rows on disk were made with other settings.
@@ -267,7 +267,7 @@ class ResultsFile:
         self._last = placed[-1] if placed else -1
         self._open(write_headers=False)
 
-    def append(self, rows: Sequence[Row]) -> None:
+    def append(self, rows: Sequence[ResultRow]) -> None:
         """Put rows on disk, in the order given."""
         for row in rows:
             position = self._positions[row.key]
@@ -298,7 +298,7 @@ class ResultsFile:
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             _write(self.targets.settings, f"{text}\n".encode())
 
-    def _read_comparable(self, settings: Settings) -> list[Row]:
+    def _read_comparable(self, settings: Settings) -> list[ResultRow]:
         try:
             rows = self.targets.read()
         except DataError as error:
@@ -307,13 +307,13 @@ class ResultsFile:
             return []
         saved = read_settings(self.targets)
         if found := differences(saved, settings, but={"rows"}):  # there may be more by now
-            told = "; ".join(found)
+            listed = "; ".join(found)
             raise UsageError(
-                f"{self.targets.csv} was made with other settings: {told}", hint=_FRESH_HINT
+                f"{self.targets.csv} was made with other settings: {listed}", hint=_FRESH_HINT
             )
         return rows
 
-    def _ordered(self, rows: list[Row]) -> list[Row]:
+    def _ordered(self, rows: list[ResultRow]) -> list[ResultRow]:
         """In the order of the run; a row of an image that is gone stays behind its neighbour."""
         places: list[int] = []
         for row in rows:

@@ -18,7 +18,7 @@ from clipcount_cli import console, distributed
 from clipcount_cli.batch import processes as sharing
 from clipcount_cli.batch.plan import PROMPTS_FILE, Plan, make_plan, nothing_to_count, read_list
 from clipcount_cli.batch.report import Thumbnails, write_report
-from clipcount_cli.batch.results import COLUMNS, ResultsFile, Row, Settings, Targets
+from clipcount_cli.batch.results import COLUMNS, ResultRow, ResultsFile, Settings, Targets
 from clipcount_cli.batch.shards import merge, parse_shard
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, ExitCode, InterruptedRunError, UsageError
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 
 BATCH_WINDOWS = {"cuda": 64}  # windows a network call, by device
 BATCH_WINDOWS_ELSEWHERE = 8
-MOST_WORKERS_OF_A_GPU = 16
+MAX_WORKERS_PER_GPU = 16
 _PROMPTS_CHECKED = 200  # for what the weights cannot read of them
-_PROMPTS_TOLD = 3
+_PROMPTS_SHOWN = 3
 _STOPPING = "ending: images in flight are finished (once more: end at once)"
 
 LoadCounter = Callable[[], "Counter"]
@@ -90,8 +90,8 @@ class Summary:
 
     @property
     def sentence(self) -> str:
-        told = f"{self.rows} rows in {self.csv}" if self.csv != "-" else f"{self.rows} rows"
-        return f"{told}, {self.failed} of them failed" if self.failed else told
+        sentence = f"{self.rows} rows in {self.csv}" if self.csv != "-" else f"{self.rows} rows"
+        return f"{sentence}, {self.failed} of them failed" if self.failed else sentence
 
     @property
     def exit_code(self) -> ExitCode:
@@ -125,11 +125,11 @@ def _lead(
     plan = _plan(request)
     with request.targets.locked():
         counter = load()
-        _tell(plan, counter)
+        _report_plan(plan, counter)
         pipeline = default_pipeline(request, counter)
         results = ResultsFile(request.targets, plan.positions())
         settings = _settings(request, plan, pipeline)
-        (results.take_up if request.resume else results.begin)(settings)
+        (results.resume if request.resume else results.start)(settings)
         todo = plan.without(row.key for row in results.kept)
         writer = _Writer(request, results, counter.label)
         shared = share_out(pipeline, todo, lambda: interruption.requested)
@@ -230,13 +230,13 @@ def _refuse_existing_heatmaps(folder: Path, plan: Plan) -> None:
         )
 
 
-def _tell(plan: Plan, counter: Counter) -> None:
+def _report_plan(plan: Plan, counter: Counter) -> None:
     """Say what is counted, and what of it these weights cannot see."""
     for text in plan.notices:
         console.notice(text)
     prompts = dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts)
     unread = (counter.unread_part(prompt) for prompt in islice(prompts, _PROMPTS_CHECKED))
-    for text in islice(filter(None, unread), _PROMPTS_TOLD):
+    for text in islice(filter(None, unread), _PROMPTS_SHOWN):
         console.warn(text)
 
 
@@ -261,7 +261,7 @@ def _default_workers(device: str) -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     share = max(1, cores // distributed.local_world_size())
-    return share if device == "cpu" else min(MOST_WORKERS_OF_A_GPU, share)
+    return share if device == "cpu" else min(MAX_WORKERS_PER_GPU, share)
 
 
 def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings:
@@ -289,7 +289,7 @@ class _Writer:
         self.request, self.results, self.weights = request, results, weights
         self.rows, self.failed = results.kept_in_plan, 0
         self.thumbnails = Thumbnails(request.report, results.kept) if request.report else None
-        self.streamed: list[Row] = []  # what the report needs and no file holds
+        self.streamed: list[ResultRow] = []  # what the report needs and no file holds
 
     def __enter__(self) -> _Writer:
         return self
@@ -332,17 +332,18 @@ class _Writer:
         return "to go on, run the same command with --resume (and without --overwrite)"
 
 
-def rows_of(outcome: Outcome, weights: str) -> list[Row]:
+def rows_of(outcome: Outcome, weights: str) -> list[ResultRow]:
     """An outcome as rows, one for each prompt."""
     job = outcome.job
     if outcome.fault:
         message = as_text(outcome.fault)
         return [
-            Row(job.image, p, None, "failed", message, None, None, weights) for p in job.prompts
+            ResultRow(job.image, p, None, "failed", message, None, None, weights)
+            for p in job.prompts
         ]
     width, height = outcome.size
     return [
-        Row(job.image, prompt, round(count, 2), "ok", outcome.note, width, height, weights)
+        ResultRow(job.image, prompt, round(count, 2), "ok", outcome.note, width, height, weights)
         for prompt, count in zip(job.prompts, outcome.counts, strict=True)
     ]
 

@@ -13,7 +13,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from clipcount_cli.batch.results import ResultsFile, Row, Targets, differences, read_settings
+from clipcount_cli.batch.results import ResultRow, ResultsFile, Targets, differences, read_settings
 from clipcount_cli.errors import DataError, UsageError
 
 _OF_ONE_PART = {"shard", "rows"}  # settings in which parts differ
@@ -29,7 +29,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(of)
 
 
-def merge(parts: Sequence[str], targets: Targets) -> list[Row]:
+def merge(parts: Sequence[str], targets: Targets) -> list[ResultRow]:
     """Join the CSVs of all parts in `targets`, in the order of a run that was never parted.
 
     Raises UsageError where they do not belong together, DataError where one is not finished.
@@ -43,7 +43,7 @@ def merge(parts: Sequence[str], targets: Targets) -> list[Row]:
     rows = [row for turn in dealt for image in turn for row in image]
     whole = {**settings[0], "shard": None, "rows": len(rows)}
     with ResultsFile(targets, {row.key: place for place, row in enumerate(rows)}) as results:
-        results.begin(whole)
+        results.start(whole)
         results.append(rows)
     return rows
 
@@ -65,7 +65,7 @@ def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[i
     return list(numbers)
 
 
-def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[Row, ...]]:
+def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, ...]]:
     """A part's rows, image by image."""
     rows = source.read()
     planned = settings.get("rows")

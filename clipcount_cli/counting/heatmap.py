@@ -32,8 +32,8 @@ _OPACITY = 0.85
 _LEVELS = 256
 
 _STRIP, _INK, _QUIET_INK = (24, 24, 27), (255, 255, 255), (190, 190, 196)  # around the photograph
-_SMALLEST_PANEL_PX = 360  # in width; a narrower photograph stands between dark margins
-_MOST_LINES = 4  # of a prompt
+_MIN_PANEL_PX = 360  # in width; a narrower photograph stands between dark margins
+_MAX_LINES = 4  # of a prompt
 _TICKS = (0.0, 0.05, 0.25, 0.5, 1.0)
 _PAGE_ASPECT = 4 / 3  # several panels fill roughly this shape
 
@@ -77,7 +77,7 @@ def _page(
     measure: str,
 ) -> NDArray[np.uint8]:
     photo = _enlarged(pixels, maps[0].shape)
-    width, height = max(photo.shape[1], _SMALLEST_PANEL_PX), photo.shape[0]
+    width, height = max(photo.shape[1], _MIN_PANEL_PX), photo.shape[0]
     style = _Style.of(width, height)
     headers = [_header(result, width, style) for result in results]
     header_height = max(header.height for header in headers)
@@ -144,7 +144,7 @@ def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
                 continue
             lines.append(line)
             line = piece
-            if len(lines) == _MOST_LINES:
+            if len(lines) == _MAX_LINES:
                 return [*lines[:-1], _shortened(lines[-1], font, width)]
     return [*lines, line]
 

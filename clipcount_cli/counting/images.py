@@ -39,7 +39,7 @@ IMAGE_SUFFIXES = frozenset(
         *("tga", "qoi"),
     )
 )
-_LONGEST_JPEG_PX = 65_500
+_MAX_JPEG_SIDE_PX = 65_500
 _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 _COUNTED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # with pages or frames
@@ -129,7 +129,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
         raise UsageError(
             f"{path}: the folder {path.parent} does not exist", hint="create it, or name another"
         )
-    if writer == "JPEG" and max(pixels.shape) > _LONGEST_JPEG_PX:
+    if writer == "JPEG" and max(pixels.shape) > _MAX_JPEG_SIDE_PX:
         raise UsageError(
             f"{path}: {pixels.shape[1]} x {pixels.shape[0]} px are too many for a JPEG",
             hint="end the name in .png",

@@ -3,7 +3,7 @@
 Image -> count, step 3 of 5: images.py -> windows.py -> [model.py] -> counter.py -> heatmap.py
 
 Read from top to bottom: the small parts first, `ClipCount` last. `B` batch, `N` patches
-(14 x 14 = 196), `C` channels of CLIP's shared space, `W` channels of the interaction, `S` side of a
+(14 x 14 = 196), `C` channels of CLIP's shared space, `D` channels of the interaction, `S` side of a
 window in pixels.
 The authors' weights and a model of a few million parameters are two configurations of this file.
 """
@@ -32,7 +32,7 @@ BPE_ROWS = 49_408  # ids of CLIP's tokenizer
 class PatchFeatures(NamedTuple):
     """What the image alone says; every prompt asked of the same window shares it."""
 
-    patches: Tensor  # (B, N, W), for the density decoder
+    patches: Tensor  # (B, N, D), for the density decoder
     contrast: Tensor  # (B, N, C), for the similarity between patch and prompt
     fine: Tensor | None = None  # (B, 4N, F), the tower's features at twice the resolution
 
@@ -51,19 +51,19 @@ def sinusoid(positions: int, width: int) -> Tensor:
 
 
 def to_grid(patches: Tensor) -> Tensor:
-    """(B, N, W) patches as a square image (B, W, H, H)."""
+    """(B, N, D) patches as a square image (B, D, H, H)."""
     batch, count, width = patches.shape
     side = math.isqrt(count)
     return patches.transpose(1, 2).reshape(batch, width, side, side)
 
 
 def to_patches(grid: Tensor) -> Tensor:
-    """(B, W, H, H) image as patches (B, N, W)."""
+    """(B, D, H, H) image as patches (B, N, D)."""
     return grid.flatten(2).transpose(1, 2)
 
 
 def resize(grid: Tensor, side: int) -> Tensor:
-    """Bilinear resize of (B, W, H, H) to (B, W, side, side)."""
+    """Bilinear resize of (B, D, H, H) to (B, D, side, side)."""
     return F.interpolate(grid, size=(side, side), mode="bilinear", align_corners=False)
 
 
@@ -92,8 +92,8 @@ class SelfAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, patches: Tensor) -> Tensor:
-        qkv = self.qkv(patches).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, W / heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, W / heads)
+        qkv = self.qkv(patches).unflatten(2, (3, self.heads, -1))  # (B, N, 3, heads, D / heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (B, heads, N, D / heads)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return cast(Tensor, self.dropout(self.proj(mixed.transpose(1, 2).flatten(2))))
 
@@ -113,12 +113,12 @@ class ReadText(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, patches: Tensor, text: Tensor) -> Tensor:
-        """What the prompt `text` (B, C) adds to `patches` (B, N, W)."""
-        said = self.proj(self.value(text))[:, None]  # (B, 1, W)
+        """What the prompt `text` (B, C) adds to `patches` (B, N, D)."""
+        said = self.proj(self.value(text))[:, None]  # (B, 1, D)
         if self.training:
             said = self.dropout(said.expand_as(patches))  # drawn anew for each patch
         if self.gate is not None:
-            said = said + patches * self.gate(text)[:, None]  # (B, N, W)
+            said = said + patches * self.gate(text)[:, None]  # (B, N, D)
         return cast(Tensor, said)
 
 
@@ -157,11 +157,11 @@ class InteractionBlock(nn.Module):
         self.drop_path = DropPath(config.drop_path)
 
     def before_text(self, patches: Tensor, fine: Tensor | None = None) -> Tensor:
-        """The part that does not see the prompt: (B, N, W) -> (B, N or 4N, W)."""
+        """The part that does not see the prompt: (B, N, D) -> (B, N or 4N, D)."""
         if self.upsample_conv is not None:
-            grid = to_grid(patches)  # (B, W, 14, 14)
+            grid = to_grid(patches)  # (B, D, 14, 14)
             grid = grid + F.gelu(self.upsample_conv(grid))
-            patches = to_patches(resize(grid, 2 * grid.shape[-1]))  # (B, 4N, W)
+            patches = to_patches(resize(grid, 2 * grid.shape[-1]))  # (B, 4N, D)
         if self.fine_proj is not None:
             patches = patches + self.fine_proj(fine)
         if self.norm_self is not None and self.self_attention is not None:
@@ -169,7 +169,7 @@ class InteractionBlock(nn.Module):
         return patches
 
     def with_text(self, patches: Tensor, text: Tensor) -> Tensor:
-        """The part that does: (B, N, W) and (B, C) -> (B, N, W)."""
+        """The part that does: (B, N, D) and (B, C) -> (B, N, D)."""
         patches = patches + self.drop_path(self.read_text(patches, text))
         return cast(Tensor, patches + self.drop_path(self.mlp(self.norm_mlp(patches))))
 
@@ -202,8 +202,8 @@ class DensityDecoder(nn.Module):
         self.fine_norm = nn.GroupNorm(NORM_GROUPS, widths[1]) if fine else None
 
     def forward(self, coarse: Tensor, fine: Tensor | None, side_px: int) -> Tensor:
-        """coarse (B, N, W), fine (B, 4N, W) or None -> density (B, side, side) float32, 0 to 1."""
-        grid = to_grid(coarse)  # (B, W, 14, 14)
+        """coarse (B, N, D), fine (B, 4N, D) or None -> density (B, side, side) float32, 0 to 1."""
+        grid = to_grid(coarse)  # (B, D, 14, 14)
         for number, level in enumerate(self.levels):
             if number > 0:
                 grid = resize(grid, 2 * grid.shape[-1])
@@ -234,7 +234,7 @@ class ImageTower(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def layer_prompts(self, layer: int, windows: int) -> Tensor | None:
-        """The prompts (B or 1, prompts, W) that go through `layer`; None where it has none."""
+        """The prompts (B or 1, prompts, D) that go through `layer`; None where it has none."""
         if not self.prompted or layer >= len(self.prompts):
             return None
         # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
@@ -245,9 +245,9 @@ class ImageTower(nn.Module):
 
     def forward(self, visual: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
-        patches = to_patches(visual.conv1(pixels))  # (B, N, W)
+        patches = to_patches(visual.conv1(pixels))  # (B, N, D)
         first = visual.class_embedding.expand(len(patches), 1, -1)
-        tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
+        tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
         tokens = visual.ln_pre(tokens)
         for layer, block in enumerate(visual.transformer.resblocks):
             prompts = self.layer_prompts(layer, len(tokens))
@@ -258,20 +258,20 @@ class ImageTower(nn.Module):
 
 
 def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
-    """Run open_clip's `block` over tokens (B, 1 + N, W) that also look at prompts.
+    """Run open_clip's `block` over tokens (B, 1 + N, D) that also look at prompts.
 
-    Prompts (B or 1, prompts, W) are replaced at every layer, so what a block would make of them
+    Prompts (B or 1, prompts, D) are replaced at every layer, so what a block would make of them
     is never seen: they are keys and values only, outside of training the same for all windows.
     """
     attention, width = block.attn, tokens.shape[-1]
     weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    qkv = F.linear(block.ln_1(tokens), weight, bias)  # (B, 1 + N, 3W)
-    seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (B or 1, prompts, 2W)
+    qkv = F.linear(block.ln_1(tokens), weight, bias)  # (B, 1 + N, 3D)
+    seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (B or 1, prompts, 2D)
     kv = torch.cat([seen.expand(len(tokens), -1, -1), qkv[..., width:]], dim=1)
     by_head = (len(tokens), -1, attention.num_heads, width // attention.num_heads)
     query = qkv[..., :width].reshape(by_head).transpose(1, 2)
     key, value = (part.reshape(by_head).transpose(1, 2) for part in kv.chunk(2, dim=-1))
-    mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1 + N, W / heads)
+    mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1 + N, D / heads)
     tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
     return cast(Tensor, tokens + block.mlp(block.ln_2(tokens)))
 
@@ -392,9 +392,9 @@ class ClipCount(nn.Module):
         if self.config.interaction == "add":
             coarse = coarse + text[:, None]
         else:
-            coarse = self._first_block.with_text(coarse, text)  # (B, N, W)
+            coarse = self._first_block.with_text(coarse, text)  # (B, N, D)
         if self.hierarchical:
-            fine = self.interaction[1](coarse, text, features.fine)  # (B, 4N, W)
+            fine = self.interaction[1](coarse, text, features.fine)  # (B, 4N, D)
             return cast(Tensor, self.decoder(coarse, fine, side_px))
         for block in self.interaction[1:]:
             coarse = block(coarse, text)

@@ -27,7 +27,7 @@ Dots = dict[tuple[str, str], list[tuple[float, float]]]  # (image, prompt) -> do
 
 
 @dataclass(frozen=True)
-class Files:
+class CustomFiles:
     """Where one's own data keeps its parts; one of `points` and `coco` is there."""
 
     root: Path
@@ -36,14 +36,14 @@ class Files:
     splits: Path | None
 
 
-def find(root: Path) -> Files | None:
+def find(root: Path) -> CustomFiles | None:
     """The parts of own data in `root`, or None where it holds neither table."""
     parts = (root / name for name in ("points.csv", _COCO, "split.csv"))
     points, coco, splits = (path if path.is_file() else None for path in parts)
-    return Files(root, points, coco, splits) if points or coco else None
+    return CustomFiles(root, points, coco, splits) if points or coco else None
 
 
-def read(files: Files, findings: Findings) -> dict[str, list[Sample]]:
+def read(files: CustomFiles, findings: Findings) -> dict[str, list[Sample]]:
     """The samples of train, val and test, or of the splits that split.csv names."""
     if files.points is not None:
         if files.coco is not None:

@@ -12,10 +12,8 @@ from pathlib import Path
 from clipcount_cli.data import carpk, fsc147, shanghaitech
 from clipcount_cli.data import custom as own
 from clipcount_cli.data.checks import Findings, check_samples
-from clipcount_cli.data.samples import Dataset, Prepared, Sample, prepare, prepare_pixels
+from clipcount_cli.data.samples import Dataset, Sample
 from clipcount_cli.errors import DataError, UsageError, shortened
-
-__all__ = ["Dataset", "Prepared", "Sample", "load_dataset", "prepare", "prepare_pixels"]
 
 TRAINING_SPLITS = ("train", "val")
 _HELD_OUT = 0.1  # of train, where a data set has no validation split

@@ -22,7 +22,7 @@ _SPELLINGS = ("FSC147", "FSC_147")
 
 
 @dataclass(frozen=True)
-class Files:
+class Fsc147Files:
     """Where one copy of FSC-147 keeps its parts."""
 
     splits: Path
@@ -31,7 +31,7 @@ class Files:
     images: Path
 
 
-def find(root: Path) -> Files | None:
+def find(root: Path) -> Fsc147Files | None:
     """The parts of FSC-147 under `root`, or None where `root` holds something else."""
     dots = _first(root, "annotation_{}_384.json")
     splits = _first(root, "Train_Test_Val_{}.json")
@@ -44,10 +44,10 @@ def find(root: Path) -> Files | None:
     images = next((home / IMAGES for home in homes if (home / IMAGES).is_dir()), None)
     if images is None:
         raise DataError(f"{root} looks like FSC-147, but has no folder {IMAGES}/")
-    return Files(splits, dots, classes, images)
+    return Fsc147Files(splits, dots, classes, images)
 
 
-def read(files: Files, findings: Findings) -> dict[str, list[Sample]]:
+def read(files: Fsc147Files, findings: Findings) -> dict[str, list[Sample]]:
     """The samples of every split that the split file lists, in its order."""
     split_names = read_json(files.splits)
     dots = read_json(files.dots)
@@ -67,7 +67,7 @@ def read(files: Files, findings: Findings) -> dict[str, list[Sample]]:
 
 def _sample(
     name: str,
-    files: Files,
+    files: Fsc147Files,
     dots: dict[str, dict[str, object]],
     classes: dict[str, str],
     findings: Findings,

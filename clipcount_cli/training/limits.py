@@ -13,7 +13,7 @@ from clipcount_cli.config import DENSITY_SCALE, ModelConfig, TrainConfig, Window
 from clipcount_cli.counting.prompts import ENDS
 from clipcount_cli.errors import UsageError
 
-_LARGEST_SEED = 2**63 - 1  # torch takes no larger one
+_MAX_SEED = 2**63 - 1  # torch takes no larger one
 
 Holds = Callable[[float], bool]
 # The range in words -> whether a number lies in it, and the options that have it.
@@ -25,24 +25,25 @@ LIMITS: Mapping[str, tuple[Holds, tuple[str, ...]]] = {
     "0 or more": (
         lambda x: x >= 0,
         (
-            *("visual_prompts", "context_tokens", "contrast_epochs", "weight_decay", "clip_norm"),
+            *("visual_prompts", "context_tokens", "contrast_epochs", "weight_decay", "grad_clip"),
             *("density_weight", "count_weight", "contrast_weight", "negative_weight"),
-            *("occupied_above", "absent_prompts", "noise", "blur_px", "cache_gb", "save_minutes"),
+            *("occupied_threshold", "absent_prompts", "noise", "blur_px"),
+            *("cache_gb", "save_minutes"),
         ),
     ),
     "above 0": (lambda x: x > 0, ("learning_rate", "step_factor", "sigma_px", "tau")),
     "from 0 to 1": (
         lambda x: 0 <= x <= 1,
         (
-            *("warmup_share", "class_mosaic_share", "mosaic_share", "changed_share"),
-            *("brightness", "contrast_jitter", "saturation", "shift"),
+            *("warmup_fraction", "class_mosaic_prob", "mosaic_prob", "augment_prob"),
+            *("brightness", "contrast_jitter", "saturation", "translate"),
         ),
     ),
     "from 0 to below 1": (
         lambda x: 0 <= x < 1,
-        ("dropout", "drop_path", "beta1", "beta2", "average", "zoom"),
+        ("dropout", "drop_path", "beta1", "beta2", "ema_decay", "scale"),
     ),
-    "above 0, at most 1": (lambda x: 0 < x <= 1, ("mask_share",)),
+    "above 0, at most 1": (lambda x: 0 < x <= 1, ("mask_keep_fraction",)),
     "from 0 to 0.5": (lambda x: 0 <= x <= 0.5, ("hue",)),
     "from 0 to 180": (lambda x: 0 <= x <= 180, ("rotation_deg",)),
     "from 0 to below 90": (lambda x: 0 <= x < 90, ("shear_deg",)),
@@ -50,7 +51,7 @@ LIMITS: Mapping[str, tuple[Holds, tuple[str, ...]]] = {
         lambda x: 1 <= x <= WindowConfig.side_px,
         ("target_side_px",),
     ),
-    f"from 0 to {_LARGEST_SEED}": (lambda x: 0 <= x <= _LARGEST_SEED, ("seed",)),
+    f"from 0 to {_MAX_SEED}": (lambda x: 0 <= x <= _MAX_SEED, ("seed",)),
 }
 
 
@@ -64,7 +65,7 @@ def check_training(config: TrainConfig) -> None:
     world = distributed.world_size()
     if config.batch % world:
         raise UsageError(f"--batch {config.batch} cannot be shared by {world} processes")
-    shares = config.class_mosaic_share + config.mosaic_share + config.changed_share
+    shares = config.class_mosaic_prob + config.mosaic_prob + config.augment_prob
     if shares > 1:
         raise UsageError(
             f"the shares of mosaics and changed windows add up to {shares:g}, more than 1"
@@ -81,10 +82,10 @@ def _check_contrast(config: TrainConfig) -> None:
             hint="lower --contrast-epochs or raise --epochs",
         )
     peak = DENSITY_SCALE / (2 * math.pi * config.sigma_px**2)
-    if config.occupied_above >= peak:
+    if config.occupied_threshold >= peak:
         raise UsageError(
-            f"--occupied-above must be below {peak:.3g}, where a dot of --sigma-px "
-            f"{config.sigma_px:g} peaks, not {config.occupied_above:g}"
+            f"--occupied-threshold must be below {peak:.3g}, where a dot of --sigma-px "
+            f"{config.sigma_px:g} peaks, not {config.occupied_threshold:g}"
         )
 
 

@@ -21,14 +21,14 @@ from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
 from clipcount_cli.interrupts import Interruption, interruptible
-from clipcount_cli.training.run_folder import Row, RunFolder, draw_curves
+from clipcount_cli.training.run_folder import LogRow, RunFolder, draw_curves
 from clipcount_cli.training.step import Batch, Trainer
 
 BATCHES_AHEAD = 2
 DRAW_EVERY_S = 60  # a picture takes half a second
 
 Batches = Callable[[int], Iterator[Batch]]  # the batches of a step and of all steps after it
-Validate = Callable[[ClipCount], Row]  # must give "val_mae"; runs in every process
+Validate = Callable[[ClipCount], LogRow]  # must give "val_mae"; runs in every process
 SaveWeights = Callable[[ClipCount, Path], None]
 
 
@@ -36,7 +36,7 @@ SaveWeights = Callable[[ClipCount, Path], None]
 class Progress:
     """What a run remembers beside the trainer: finished epochs, and the sums of this one."""
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[LogRow] = field(default_factory=list)
     best_mae: float = float("inf")
     sums: dict[str, float] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
@@ -51,9 +51,9 @@ class Progress:
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
-    def finish_epoch(self, epoch: int, step: int, rate: float) -> Row:
+    def finish_epoch(self, epoch: int, step: int, rate: float) -> LogRow:
         """The epoch's row; the sums begin anew."""
-        row: Row = {"epoch": epoch, "step": step, "learning_rate": rate}
+        row: LogRow = {"epoch": epoch, "step": step, "learning_rate": rate}
         row |= {name: total / self.counts[name] for name, total in self.sums.items()}
         if self.seconds:
             row["images_per_s"] = self.images / self.seconds
@@ -71,7 +71,7 @@ def fit(
     validate: Validate | None = None,
     validate_every: int = 1,
     save_every_s: float = 600.0,
-) -> list[Row]:
+) -> list[LogRow]:
     """Train to the plan's end, going on from `folder`'s checkpoint where there is one.
 
     Returns a row per epoch. Raises InterruptedRunError when asked to stop, TrainingError when the
@@ -137,8 +137,8 @@ class _Run:
         self.progress.add(losses, len(batch.windows))
         self.progress.waited += waited
         self.progress.seconds += time.perf_counter() - started
-        told = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        return stopped, f"epoch {self.trainer.epoch + 1}, {told}"
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
+        return stopped, f"epoch {self.trainer.epoch + 1}, {shown}"
 
     def _finish_epoch(self, interruption: Interruption, bar: console.ProgressBar) -> None:
         """Validate, log and save where an epoch has just ended and is not logged yet."""
@@ -147,7 +147,7 @@ class _Run:
         if rest or epoch == len(self.progress.rows):
             return
         due = epoch % self.validate_every == 0 or epoch == plan.epochs
-        measured: Row = {}
+        measured: LogRow = {}
         if due and self.validate is not None:
             self._save()  # validation may take long, and may be stopped
             bar.advance(0, note=f"validating after epoch {epoch}")
@@ -161,7 +161,7 @@ class _Run:
             self.progress.best_mae = row["val_mae"]
         self._keep(row, better, due)
 
-    def _keep(self, row: Row, better: bool, due: bool) -> None:
+    def _keep(self, row: LogRow, better: bool, due: bool) -> None:
         """Weights first, then the checkpoint that knows them, then the row that tells of it."""
         if not distributed.is_first():
             return

@@ -17,13 +17,13 @@ _GUARD = 1e-5  # added to both sums, so that a window without objects has a fini
 
 
 def density_loss(
-    predicted: Tensor, target: Tensor, kept: Tensor | None = None, measure: DensityLoss = "squared"
+    predicted: Tensor, target: Tensor, kept: Tensor | None = None, measure: DensityLoss = "mse"
 ) -> Tensor:
     """Error of each density, averaged over its pixels: predicted, target (P, S, S) -> (P,).
 
     kept: (P, S, S) bool, the pixels that count; None: all of them.
     """
-    if measure == "entropy":
+    if measure == "bce":
         error = _cross_entropy(predicted.float(), target)
     else:
         error = (predicted - target).square()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
@@ -29,7 +29,7 @@ Points = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Photo:
+class TrainingImage:
     """A photograph at training size, and where the objects of each of its prompts are."""
 
     name: str
@@ -45,7 +45,7 @@ class Photo:
         ]
 
 
-class Shelf:
+class PixelCache:
     """Keeps arrays in memory up to a limit, beyond it in one temporary file in `folder`."""
 
     def __init__(self, limit_bytes: float, folder: Path) -> None:
@@ -69,10 +69,10 @@ class Shelf:
         return np.memmap(self._file, np.uint8, "r", offset, pixels.shape)
 
 
-def read_photos(samples: Iterable[Sample], shelf: Shelf, title: str) -> list[Photo]:
+def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> list[TrainingImage]:
     """Decode and resize every photograph once; DataError names all that cannot be read."""
     pictures = by_image(samples)
-    photos: list[Photo] = []
+    photos: list[TrainingImage] = []
     faults: list[str] = []
     with (
         console.progress(title, len(pictures), "images") as bar,
@@ -83,10 +83,7 @@ def read_photos(samples: Iterable[Sample], shelf: Shelf, title: str) -> list[Pho
             if isinstance(outcome, ImageReadError):
                 faults.append(str(outcome))
             else:
-                kept = shelf.keep(outcome.pixels)
-                photos.append(
-                    Photo(outcome.name, outcome.path, kept, outcome.points_px, outcome.truths)
-                )
+                photos.append(replace(outcome, pixels=cache.keep(outcome.pixels)))
     if faults:
         raise DataError(
             f"{len(faults)} photographs cannot be read:\n{shortened(faults, separator=chr(10))}",
@@ -95,7 +92,7 @@ def read_photos(samples: Iterable[Sample], shelf: Shelf, title: str) -> list[Pho
     return photos
 
 
-def _read(picture: Sequence[Sample]) -> Photo | ImageReadError:
+def _read(picture: Sequence[Sample]) -> TrainingImage | ImageReadError:
     try:
         pixels = read_image(picture[0].image, picture[0].name).pixels
     except ImageReadError as error:
@@ -109,4 +106,4 @@ def _read(picture: Sequence[Sample]) -> Photo | ImageReadError:
         for sample, prepared in zip(picture, laid_out, strict=True)
     }
     truths = {s.prompt: p.truth for s, p in zip(picture, laid_out, strict=True)}
-    return Photo(picture[0].name, picture[0].image, resized, points, truths)
+    return TrainingImage(picture[0].name, picture[0].image, resized, points, truths)

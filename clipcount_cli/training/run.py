@@ -19,22 +19,22 @@ from typing import Any
 import torch
 
 from clipcount_cli import console, distributed
-from clipcount_cli.config import RECIPES, Recipe, TrainConfig, to_json
+from clipcount_cli.config import RECIPES, Recipe, TrainConfig, to_json, train_config_from_json
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
-from clipcount_cli.data.datasets import Dataset, load_dataset
-from clipcount_cli.data.samples import Prepared, Sample
+from clipcount_cli.data.datasets import load_dataset
+from clipcount_cli.data.samples import Dataset, Prepared, Sample
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision
 from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training.limits import check_network, check_training
 from clipcount_cli.training.loop import Validate, fit
-from clipcount_cli.training.photos import Photo, Shelf, read_photos
-from clipcount_cli.training.run_folder import Row, RunFolder
+from clipcount_cli.training.photos import PixelCache, TrainingImage, read_photos
+from clipcount_cli.training.run_folder import LogRow, RunFolder
 from clipcount_cli.training.sampler import Sampler
-from clipcount_cli.training.start import Start, begin, choose_trained
+from clipcount_cli.training.start import Start, choose_trained, start_from
 from clipcount_cli.training.step import Trainer
 from clipcount_cli.weights import checkpoint
 
@@ -58,7 +58,7 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """A run as it was resolved: what config.json holds, beside the network's own configuration."""
 
     data: str
@@ -83,9 +83,9 @@ def train(request: TrainRequest) -> RunFolder:
         folder = _choose_folder(request.out, request.overwrite)
         dataset = _load(request.data, request.part)
         prompts = sorted({sample.prompt for sample in dataset.split("train")})
-        start = begin(init, recipe, request.hyper_parameters, prompts)
+        start = start_from(init, recipe, request.hyper_parameters, prompts)
         check_network(start.model.config)
-        settings = Settings(
+        settings = RunSettings(
             str(request.data.resolve()),
             request.part,
             init,
@@ -140,7 +140,7 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
 
 def _run(
     folder: RunFolder,
-    settings: Settings,
+    settings: RunSettings,
     start: Start,
     dataset: Dataset,
     device: torch.device,
@@ -150,12 +150,12 @@ def _run(
     model = start.model.float().to(device)
     choose_trained(model, config)
     with folder.made():
-        shelf = Shelf(config.cache_gb * _GIGABYTE, folder.path)
-        photos = read_photos(dataset.split("train"), shelf, "reading train")
-        validation = read_photos(dataset.split("val"), shelf, "reading val")
+        cache = PixelCache(config.cache_gb * _GIGABYTE, folder.path)
+        photos = read_photos(dataset.split("train"), cache, "reading train")
+        validation = read_photos(dataset.split("val"), cache, "reading val")
         sampler = Sampler(photos, config, model.config, device)
         trainer = Trainer(model, config, sampler.plan, settings.precision, config.freeze_norms)
-        _tell(folder, start, trainer, photos, validation)
+        _report_start(folder, start, trainer, photos, validation)
 
         def save_weights(model: ClipCount, path: Path) -> None:
             checkpoint.save(_as_read(model, start, trainer), model.config, path, start.origin)
@@ -212,19 +212,19 @@ def _choose_folder(out: Path | None, overwrite: bool) -> RunFolder:
     return RunFolder(path)
 
 
-def _tell(
+def _report_start(
     folder: RunFolder,
     start: Start,
     trainer: Trainer,
-    photos: Sequence[Photo],
-    validation: Sequence[Photo],
+    photos: Sequence[TrainingImage],
+    validation: Sequence[TrainingImage],
 ) -> None:
     if not distributed.is_first():
         return
     for notice in start.notices:
         console.notice(notice)
     prompts = sorted({prompt for photo in photos for prompt in photo.points_px})
-    unread = [told for p in prompts if (told := unread_part(p, start.model.config)) is not None]
+    unread = [hidden for p in prompts if (hidden := unread_part(p, start.model.config)) is not None]
     if unread:
         shown = "; ".join(unread[:_UNREAD_SHOWN])
         console.notice(f"{len(unread)} of {len(prompts)} prompts are not read in full: {shown}")
@@ -262,14 +262,16 @@ def _require_space(folder: RunFolder, trainer: Trainer) -> None:
         )
 
 
-def _validation(samples: Sequence[Sample], photos: Sequence[Photo], precision: str) -> Validate:
+def _validation(
+    samples: Sequence[Sample], photos: Sequence[TrainingImage], precision: str
+) -> Validate:
     """What `eval` would print for these weights, on the validation split."""
     by_path = {photo.path: photo for photo in photos}
 
     def load(picture: Sequence[Sample]) -> list[Prepared]:
         return by_path[picture[0].image].prepared(picture)
 
-    def validate(model: ClipCount) -> Row:
+    def validate(model: ClipCount) -> LogRow:
         counter = Counter(model, "training", "", precision)
         dtype, kind = dtype_of(precision), counter.device.type
         with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
@@ -291,18 +293,18 @@ def _fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _read_settings(folder: RunFolder) -> Settings:
+def _read_settings(folder: RunFolder) -> RunSettings:
     try:
         saved = json.loads(folder.config.read_text(encoding="utf-8"))
-        names = {f.name for f in dataclasses.fields(Settings)}
+        names = {f.name for f in dataclasses.fields(RunSettings)}
         plain = {name: value for name, value in saved.items() if name in names}
-        settings = Settings(**{**plain, "train": TrainConfig(**saved["train"])})
+        settings = RunSettings(**{**plain, "train": train_config_from_json(saved["train"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise TrainingError(f"{folder.config} cannot be read: {error}") from error
     return settings
 
 
-def _moved(settings: Settings, data: Path, device: torch.device) -> Settings:
+def _moved(settings: RunSettings, data: Path, device: torch.device) -> RunSettings:
     """The settings of a run that goes on here; where that can change its weights, it is said."""
     here = dataclasses.replace(
         settings,
@@ -319,7 +321,7 @@ def _moved(settings: Settings, data: Path, device: torch.device) -> Settings:
     return here
 
 
-def _refuse_differences(request: TrainRequest, settings: Settings, run: Path) -> None:
+def _refuse_differences(request: TrainRequest, settings: RunSettings, run: Path) -> None:
     asked: dict[str, Any] = {
         "out": None if request.out is None else str(request.out.resolve()),
         "init": request.init,

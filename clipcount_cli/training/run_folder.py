@@ -25,7 +25,7 @@ COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "density", "count", "contrast", "negative"),
     *("val_mae", "val_rmse", "val_nmn", "val_pccn", "images_per_s", "waiting", "seconds"),
 )
-Row = dict[str, float]
+LogRow = dict[str, float]
 
 _PANELS = (
     ("loss", "loss", ("loss", "density", "count", "contrast", "negative")),
@@ -100,14 +100,14 @@ class RunFolder:
         with atomic_write(self.config) as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def write_log(self, rows: Sequence[Row]) -> None:
+    def write_log(self, rows: Sequence[LogRow]) -> None:
         """Make log.csv hold exactly `rows`."""
         with atomic_write(self.log) as temporary, temporary.open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows(_cells(row) for row in rows)
 
-    def append_log(self, row: Row) -> None:
+    def append_log(self, row: LogRow) -> None:
         """Add one flushed row."""
         try:
             with self.log.open("a", newline="") as file:
@@ -118,11 +118,11 @@ class RunFolder:
             raise write_error(self.log, error) from error
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: LogRow) -> list[str]:
     return [f"{row[name]:.6g}" if name in row else "" for name in COLUMNS]
 
 
-def draw_curves(rows: Sequence[Row], path: Path) -> None:
+def draw_curves(rows: Sequence[LogRow], path: Path) -> None:
     """Draw the epochs so far into `path`, a PNG."""
     from matplotlib.figure import Figure  # 0.3 s: paid only where a picture is drawn
 

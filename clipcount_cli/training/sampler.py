@@ -17,8 +17,8 @@ from clipcount_cli import distributed
 from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.training.augment import render
-from clipcount_cli.training.photos import Photo, Points
-from clipcount_cli.training.step import Batch, Plan
+from clipcount_cli.training.photos import Points, TrainingImage
+from clipcount_cli.training.step import Batch, StepPlan
 from clipcount_cli.training.targets import window_targets
 from clipcount_cli.training.views import (
     QUARTERS,
@@ -28,10 +28,10 @@ from clipcount_cli.training.views import (
     plain_window,
 )
 
-MOST_PRESENT = 8  # prompts with objects asked of one window
+MAX_PRESENT = 8  # prompts with objects asked of one window
 _TRIES = 20  # to find a photograph of another class
 
-Questions = dict[str, Points]  # prompt -> its dots (K, 2) in the window
+PromptPoints = dict[str, Points]  # prompt -> its dots (K, 2) in the window
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Window:
     """One window before its pixels are made."""
 
     plan: WindowPlan
-    photos: tuple[Photo, ...]  # one a view
-    questions: Questions
+    photos: tuple[TrainingImage, ...]  # one a view
+    points_px: PromptPoints
     mask_seed: int
 
 
@@ -51,7 +51,7 @@ class Sampler:
 
     def __init__(
         self,
-        photos: Sequence[Photo],
+        photos: Sequence[TrainingImage],
         config: TrainConfig,
         model_config: ModelConfig,
         device: torch.device,
@@ -62,9 +62,9 @@ class Sampler:
         self._tokens: dict[str, Tensor] = {}
 
     @property
-    def plan(self) -> Plan:
+    def plan(self) -> StepPlan:
         """Each epoch sees every photograph; its last step is filled up with some of them again."""
-        return Plan(-(-len(self.photos) // self.config.batch), self.config.epochs)
+        return StepPlan(-(-len(self.photos) // self.config.batch), self.config.epochs)
 
     def batches(self, step: int) -> Iterator[Batch]:
         """This process's share of the batches of `step` and all steps after it, without end."""
@@ -88,65 +88,65 @@ class Sampler:
         chance = np.random.default_rng((self.config.seed, epoch))
         return list(chance.permutation(len(self.photos)))
 
-    def _window(self, photo: Photo, place: tuple[int, int]) -> Window:
+    def _window(self, photo: TrainingImage, place: tuple[int, int]) -> Window:
         rng = np.random.default_rng((self.config.seed, *place, 1))
         config, size = self.config, photo.pixels.shape[:2]
         kind = rng.random()
-        photos: tuple[Photo, ...] = (photo,)
-        if kind < config.class_mosaic_share and len(others := self._others(photo, rng)) > 1:
+        photos: tuple[TrainingImage, ...] = (photo,)
+        if kind < config.class_mosaic_prob and len(others := self._others(photo, rng)) > 1:
             photos = others
             plan = mosaic_window(tuple(p.pixels.shape[:2] for p in photos), self.side_px, rng)
-        elif kind < (shares := config.class_mosaic_share + config.mosaic_share):
+        elif kind < (shares := config.class_mosaic_prob + config.mosaic_prob):
             photos = (photo,) * len(QUARTERS)
             plan = mosaic_window((size,) * len(QUARTERS), self.side_px, rng)
-        elif kind < shares + config.changed_share:
+        elif kind < shares + config.augment_prob:
             plan = changed_window(size, self.side_px, config, rng)
         else:
             plan = plain_window(size, self.side_px, rng)
         return Window(plan, photos, self._ask(plan, photos, rng), int(rng.integers(2**63)))
 
-    def _others(self, photo: Photo, rng: np.random.Generator) -> tuple[Photo, ...]:
+    def _others(self, photo: TrainingImage, rng: np.random.Generator) -> tuple[TrainingImage, ...]:
         """`photo` and three more, not all of its class, in any order; alone if there are none."""
         chosen = [photo]
         for _ in range(_TRIES):
             other = self.photos[int(rng.integers(len(self.photos)))]
             if len(chosen) == 1:
-                fits = _differ(photo, other)
+                fits = _all_different(photo, other)
             else:  # what is known of one must be known of the other, too
-                fits = all(_differ(other, there, same=True) for there in chosen)
+                fits = all(_equal_or_different(other, there) for there in chosen)
             chosen += [other] * fits
             if len(chosen) == len(QUARTERS):
                 return tuple(chosen[i] for i in rng.permutation(len(chosen)))
         return (photo,)
 
     def _ask(
-        self, plan: WindowPlan, photos: Sequence[Photo], rng: np.random.Generator
-    ) -> Questions:
+        self, plan: WindowPlan, photos: Sequence[TrainingImage], rng: np.random.Generator
+    ) -> PromptPoints:
         """The prompts of the photographs with the dots that show, and some that are absent."""
         known = list(dict.fromkeys(prompt for photo in photos for prompt in photo.points_px))
         asked = known
-        if len(known) > MOST_PRESENT:
-            asked = [known[i] for i in sorted(rng.permutation(len(known))[:MOST_PRESENT])]
-        questions: Questions = {}
+        if len(known) > MAX_PRESENT:
+            asked = [known[i] for i in sorted(rng.permutation(len(known))[:MAX_PRESENT])]
+        points_px: PromptPoints = {}
         for prompt in asked:
             shown = [
                 view.place(photo.points_px[prompt])
                 for view, photo in zip(plan.views, photos, strict=True)
                 if prompt in photo.points_px
             ]
-            questions[prompt] = np.concatenate(shown)
+            points_px[prompt] = np.concatenate(shown)
         if self.config.absent_prompts:
-            absent = [p for p in self.prompts if all(apart(p, there) for there in known)]
+            absent = [p for p in self.prompts if all(disjoint_prompts(p, there) for there in known)]
             for i in rng.permutation(len(absent))[: self.config.absent_prompts]:
-                questions[absent[i]] = np.zeros((0, 2), np.float32)
-        return questions
+                points_px[absent[i]] = np.zeros((0, 2), np.float32)
+        return points_px
 
     def _as_batch(self, windows: Sequence[Window]) -> Batch:
-        asked = [(i, p) for i, window in enumerate(windows) for p in window.questions]
+        asked = [(i, p) for i, window in enumerate(windows) for p in window.points_px]
         distinct = sorted({prompt for _, prompt in asked})
         row_of = {prompt: row for row, prompt in enumerate(distinct)}
         points = [
-            torch.from_numpy(p).to(self.device) for w in windows for p in w.questions.values()
+            torch.from_numpy(p).to(self.device) for w in windows for p in w.points_px.values()
         ]
         config = self.config
         return Batch(
@@ -160,7 +160,7 @@ class Sampler:
             prompt_of=torch.tensor([row_of[prompt] for _, prompt in asked], device=self.device),
             tokens=torch.cat([self._tokenized(prompt) for prompt in distinct]),
             target=window_targets(
-                points, config.target_side_px, config.sigma_px, not config.count_doubles
+                points, config.target_side_px, config.sigma_px, not config.count_duplicates
             ),
             kept=self._kept(windows) if config.mask == "pixel" else None,
             names=tuple(" + ".join({p.name: None for p in w.photos}) for w in windows),
@@ -176,16 +176,24 @@ class Sampler:
         kept = torch.empty(len(windows), side_px, side_px, device=self.device)
         for mask, window in zip(kept, windows, strict=True):
             mask.uniform_(generator=torch.Generator(self.device).manual_seed(window.mask_seed))
-        return kept < self.config.mask_share
+        return kept < self.config.mask_keep_fraction
 
 
-def apart(prompt: str, other: str) -> bool:
+def disjoint_prompts(prompt: str, other: str) -> bool:
     """False where one names what the other names too: "beads" are there where "red beads" are."""
     words, others = set(prompt.lower().split()), set(other.lower().split())
     return not (words <= others or others <= words)
 
 
-def _differ(photo: Photo, other: Photo, same: bool = False) -> bool:
-    """Whether their prompts name different things; with `same`, or are equal."""
-    pairs = ((p, q) for p in photo.points_px for q in other.points_px)
-    return all((same and p == q) or apart(p, q) for p, q in pairs)
+def _all_different(photo: TrainingImage, other: TrainingImage) -> bool:
+    """Whether no prompt of one names what a prompt of the other names."""
+    return all(disjoint_prompts(p, q) for p, q in _prompt_pairs(photo, other))
+
+
+def _equal_or_different(photo: TrainingImage, other: TrainingImage) -> bool:
+    """Whether each pair of their prompts is one prompt or names different things."""
+    return all(p == q or disjoint_prompts(p, q) for p, q in _prompt_pairs(photo, other))
+
+
+def _prompt_pairs(photo: TrainingImage, other: TrainingImage) -> Iterator[tuple[str, str]]:
+    return ((p, q) for p in photo.points_px for q in other.points_px)

@@ -20,7 +20,7 @@ from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, untaught
 from clipcount_cli.errors import UsageError, WeightsError
-from clipcount_cli.training.sampler import apart
+from clipcount_cli.training.sampler import disjoint_prompts
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
 
@@ -44,7 +44,9 @@ class Start:
     notices: tuple[str, ...] = ()
 
 
-def begin(init: str, recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]) -> Start:
+def start_from(
+    init: str, recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]
+) -> Start:
     """Build the network to train; given: the options a user chose, which no weights overrule.
 
     prompts: those of the training photographs; words that a small vocabulary lacks get rows of
@@ -148,7 +150,7 @@ def model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
 def _absent_notices(config: TrainConfig, prompts: Sequence[str]) -> list[str]:
     """What to say where no photograph can be asked for something that it does not show."""
     pairs = itertools.combinations(prompts, 2)
-    if not config.absent_prompts or any(apart(first, second) for first, second in pairs):
+    if not config.absent_prompts or any(disjoint_prompts(first, second) for first, second in pairs):
         return []
     return [
         "all photographs show one class: none is asked for what is absent, so the model may forget "

@@ -29,16 +29,14 @@ from clipcount_cli.training.losses import (
     patch_text_loss,
 )
 
-LOSSES = ("density", "count", "contrast", "negative")
-
 
 @dataclass(frozen=True)
 class Batch:
-    """B windows, and P questions about them: several prompts share a window's encoding."""
+    """B windows and P pairs of a window and a prompt: several prompts share a window's encoding."""
 
     windows: Tensor  # (B, 3, S, S) uint8, or float in 0..1
-    image_of: Tensor  # (P,) int64: the window a question is about
-    prompt_of: Tensor  # (P,) int64: the row of `tokens` it asks for
+    image_of: Tensor  # (P,) int64: the window of each pair
+    prompt_of: Tensor  # (P,) int64: its prompt, a row of `tokens`
     tokens: Tensor  # (T, L) int64: each distinct prompt once
     target: Tensor  # (P, side, side) density x 60; zero where the prompt names nothing
     kept: Tensor | None = None  # (B, side, side) bool: pixels the density loss sees; None: all
@@ -56,7 +54,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Plan:
+class StepPlan:
     """How long a training is, in steps."""
 
     steps_per_epoch: int
@@ -67,9 +65,9 @@ class Plan:
         return self.steps_per_epoch * self.epochs
 
 
-def learning_rate(config: TrainConfig, plan: Plan, step: int) -> float:
+def learning_rate(config: TrainConfig, plan: StepPlan, step: int) -> float:
     """The learning rate of step `step` (from 0): warm-up, then `config.schedule`."""
-    warmup = round(config.warmup_share * plan.steps)
+    warmup = round(config.warmup_fraction * plan.steps)
     rise = min(1.0, (step + 1) / (warmup + 1))
     if config.schedule == "step":
         epoch = step // plan.steps_per_epoch
@@ -78,10 +76,10 @@ def learning_rate(config: TrainConfig, plan: Plan, step: int) -> float:
     return config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def question_losses(
+def pair_losses(
     model: ClipCount, batch: Batch, config: TrainConfig, contrast_only: bool
 ) -> dict[str, tuple[Tensor, Tensor]]:
-    """Each loss in use: its value for each question (P,), and the questions it is about (P,)."""
+    """Each loss in use: its value for each pair (P,), and which pairs it applies to (P,)."""
     windows = batch.windows.float() / 255 if batch.windows.dtype == torch.uint8 else batch.windows
     features = model.encode_image(windows).select(batch.image_of)
     text = model.encode_text(batch.tokens)[batch.prompt_of]  # (P, C)
@@ -89,7 +87,7 @@ def question_losses(
     losses: dict[str, tuple[Tensor, Tensor]] = {}
     if config.contrast != "none" and (contrast_only or config.contrast_weight):
         occupied = occupied_patches(
-            batch.target, math.isqrt(features.contrast.shape[1]), config.occupied_above
+            batch.target, math.isqrt(features.contrast.shape[1]), config.occupied_threshold
         )
         present = occupied.any(dim=1).float()
         value = patch_text_loss(
@@ -118,7 +116,7 @@ class Trainer:
         self,
         model: ClipCount,
         config: TrainConfig,
-        plan: Plan,
+        plan: StepPlan,
         precision: str = "fp32",
         freeze_norms: bool = False,
     ) -> None:
@@ -137,7 +135,7 @@ class Trainer:
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.average = (
-            {n: p.detach().clone() for n, p in self._changing()} if config.average else {}
+            {n: p.detach().clone() for n, p in self._changing()} if config.ema_decay else {}
         )
 
     @property
@@ -166,24 +164,24 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses = question_losses(self.model, batch, self.config, self.contrast_only)
+            losses = pair_losses(self.model, batch, self.config, self.contrast_only)
         loss, shares, stopped = self._weighed(losses, stop)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
         distributed.sum_gradients(self.trained.values())
-        told = dict(zip(losses, distributed.summed(shares).tolist(), strict=True))
-        self._check(told, batch)
-        told["loss"] = sum(self._weight(name) * value for name, value in told.items())
+        values = dict(zip(losses, distributed.summed(shares).tolist(), strict=True))
+        self._check(values, batch)
+        values["loss"] = sum(self._weight(name) * value for name, value in values.items())
         self._apply_gradients(batch)
         self.step_number += 1
-        return told, stopped
+        return values, stopped
 
     def _weighed(
         self, losses: Mapping[str, tuple[Tensor, Tensor]], stop: bool
     ) -> tuple[Tensor, Tensor, bool]:
         """This process's share of the loss, of each of its parts, and whether to stop.
 
-        A part is averaged over the questions of all processes that it is about.
+        A part is averaged over the pairs of all processes that it applies to.
         """
         about = torch.stack([mask.sum() for _, mask in losses.values()])
         flag = torch.tensor([float(stop)], device=self.device)
@@ -198,7 +196,7 @@ class Trainer:
         if name == "contrast" and self.contrast_only:
             return 1.0
         # The authors' mask multiplies a loss that is already averaged, so it only scales it.
-        scale = config.mask_share if name == "density" and config.mask == "loss" else 1.0
+        scale = config.mask_keep_fraction if name == "density" and config.mask == "loss" else 1.0
         return scale * float(getattr(config, f"{name}_weight"))
 
     def _check(self, losses: Mapping[str, float], batch: Batch) -> None:
@@ -217,7 +215,7 @@ class Trainer:
 
     def _apply_gradients(self, batch: Batch) -> None:
         self.scaler.unscale_(self.optimizer)
-        limit = self.config.clip_norm or math.inf
+        limit = self.config.grad_clip or math.inf
         norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
         # fp16 overflows now and then: the scaler leaves such a step out and scales less.
         if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
@@ -226,7 +224,7 @@ class Trainer:
         self.scaler.update()
         if self.average:
             # A young average forgets faster, or it would remember the first weights for long.
-            decay = min(self.config.average, (1 + self.step_number) / (10 + self.step_number))
+            decay = min(self.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
             with torch.no_grad():
                 for name, value in self._changing():
                     self.average[name].lerp_(value, 1 - decay)

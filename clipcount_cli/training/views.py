@@ -104,16 +104,15 @@ def changed_window(
 
     Of a very wide photograph only a part of twice the window's side takes part.
     """
-    height, width = size
     source = _part(size, 2 * side_px, rng)
     height, width = source.height, source.width
     matrix = _moved(-source.x - width / 2, -source.y - height / 2)
     matrix = (
-        _moved(*(rng.uniform(-1, 1, 2) * config.shift * (width, height)))
+        _moved(*(rng.uniform(-1, 1, 2) * config.translate * (width, height)))
         @ _turned(
             np.deg2rad(rng.uniform(-1, 1) * config.rotation_deg),
             np.deg2rad(rng.uniform(-1, 1) * config.shear_deg),
-            1 + rng.uniform(-1, 1) * config.zoom,
+            1 + rng.uniform(-1, 1) * config.scale,
         )
         @ matrix
     )

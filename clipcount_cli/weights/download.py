@@ -85,7 +85,7 @@ class _Part:
     def _notes(self) -> Path:
         return self.path.with_name(f"{self.path.name}.json")
 
-    def begin(self, validator: str | None, total_bytes: int | None) -> None:
+    def start(self, validator: str | None, total_bytes: int | None) -> None:
         """Start from nothing, with what the server says of the file."""
         self.discard()
         self.validator, self.total_bytes = validator, total_bytes
@@ -124,7 +124,7 @@ def _continue(part: _Part, report: Report) -> bool:
             part.discard()  # another version of the file
             return False
         if not start:  # the first request, or a server that only sends the file whole
-            part.begin(_validator_of(answer), _total_of(answer))
+            part.start(_validator_of(answer), _total_of(answer))
         part.append(answer, report)
     return part.total_bytes is None or part.size_bytes == part.total_bytes
 

@@ -56,7 +56,7 @@ class InstallRequest:
         return self.install_as or self.name
 
     @property
-    def at_hand(self) -> Path | None:
+    def local_file(self) -> Path | None:
         """The main file, where the user gives it."""
         return self.clip if self.entry.holds == "clip" else self.checkpoint
 
@@ -66,7 +66,7 @@ class _Source:
     path: Path
     sha256: str
     url: str | None = None
-    ours: bool = False  # in our download folder, to be deleted when it has been converted
+    temporary: bool = False  # in our download folder, to be deleted when it has been converted
 
     def as_json(self) -> dict[str, str]:
         said = {"file": self.path.name, "sha256": self.sha256}
@@ -88,7 +88,7 @@ def install(request: InstallRequest, say: Say, report: Report | None = None) -> 
     """
     _require_sense(request)
     if request.entry.asset:
-        embedded = _file_at_hand(cache.asset(request.entry.asset), request.sha256)
+        embedded = _local_file(cache.asset(request.entry.asset), request.sha256)
         say(f"{request.name} comes with the package: there is nothing to download")
         return embedded.path
     target = cache.location(request.target_name)
@@ -147,12 +147,12 @@ def _require_same(request: InstallRequest, target: Path) -> None:
                 f"sha256 {request.sha256.lower()}, got {made_from}",
                 hint="add --force to replace it, or choose a --name",
             )
-    if request.url is None and request.at_hand is None:
+    if request.url is None and request.local_file is None:
         return
     if request.url and request.url in [source.get("url") for source in sources]:
         return
-    if request.at_hand:
-        given = checkpoint.compute_digest(request.at_hand)
+    if request.local_file:
+        given = checkpoint.compute_digest(request.local_file)
         if given in [source.get("sha256") for source in sources]:
             return
     raise UsageError(
@@ -162,8 +162,8 @@ def _require_same(request: InstallRequest, target: Path) -> None:
 
 
 def _main_source(request: InstallRequest, say: Say, report: Report | None) -> _Source:
-    if request.at_hand is not None:
-        return _file_at_hand(request.at_hand, request.sha256)
+    if request.local_file is not None:
+        return _local_file(request.local_file, request.sha256)
     if (url := request.url or request.entry.url) is None:
         return _clip_source(request, say, report, request.sha256)
     _require_network(request, url)
@@ -172,7 +172,7 @@ def _main_source(request: InstallRequest, say: Say, report: Report | None) -> _S
     return _downloaded(url, request.sha256 or published, report)
 
 
-def _file_at_hand(path: Path, expected: str | None) -> _Source:
+def _local_file(path: Path, expected: str | None) -> _Source:
     if not path.is_file():
         raise WeightsError(f"there is no file {path}", hint="check the path")
     actual = checkpoint.compute_digest(path)
@@ -193,8 +193,8 @@ def _downloaded(url: str, expected: str | None, report: Report | None) -> _Sourc
     if path.exists():
         digest = checkpoint.compute_digest(path)
         if expected in (None, digest):
-            return _Source(path, digest, url, ours=True)
-    return _Source(path, fetch(url, path, expected, report), url, ours=True)
+            return _Source(path, digest, url, temporary=True)
+    return _Source(path, fetch(url, path, expected, report), url, temporary=True)
 
 
 def _clip_source(
@@ -214,7 +214,7 @@ def _clip_source(
 
 
 def _from_hub(path: Path, expected: str | None) -> _Source:
-    source = _file_at_hand(path, expected or _remembered().get(hub.address()))
+    source = _local_file(path, expected or _remembered().get(hub.address()))
     return _Source(path, source.sha256, hub.address())
 
 
@@ -256,7 +256,7 @@ def _model(request: InstallRequest, main: _Source, say: Say, report: Report | No
 
 def _clip_for(request: InstallRequest, say: Say, report: Report | None) -> _Source:
     if request.clip is not None:
-        source = _file_at_hand(request.clip, None)
+        source = _local_file(request.clip, None)
         if untrusted.is_torchscript(request.clip) and source.sha256 != OPENAI_CLIP_SHA256:
             say(f"{request.clip} is not OpenAI's published archive: only its tensors are read")
         return source
@@ -286,7 +286,7 @@ def _remember(source: _Source) -> None:
 
 
 def _tidy(source: _Source) -> None:
-    if source.ours:
+    if source.temporary:
         shutil.rmtree(source.path.parent, ignore_errors=True)
 
 

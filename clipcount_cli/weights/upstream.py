@@ -64,7 +64,6 @@ class Imported:
 
     state: Mapping[str, Tensor]
     config: ModelConfig
-    clip_is_own: bool = False  # the checkpoint brought its CLIP along
 
 
 def brings_own_clip(checkpoint: Mapping[str, Any], path: Path) -> bool:
@@ -86,8 +85,7 @@ def import_released(
         checkpoint = untrusted.read_checkpoint(checkpoint_path)
     state = untrusted.state_of(checkpoint, checkpoint_path)
     settings = untrusted.settings_of(checkpoint, checkpoint_path)
-    own = brings_own_clip(checkpoint, checkpoint_path)
-    if own:
+    if brings_own_clip(checkpoint, checkpoint_path):
         clip = _own_clip(state, checkpoint_path)
     elif clip_path is not None:
         clip = read_clip(clip_path)
@@ -96,7 +94,7 @@ def import_released(
     config = config_from(settings, clip_config(clip, clip_path or checkpoint_path), checkpoint_path)
     head = {key: tensor for key, tensor in state.items() if not key.startswith(OWN_CLIP)}
     renamed = _rename_head(head, config, checkpoint_path)
-    return Imported({**_prefixed(clip), **renamed}, config, own)
+    return Imported({**_prefixed(clip), **renamed}, config)
 
 
 def read_clip(path: Path) -> dict[str, Tensor]:

@@ -1,1 +1,1 @@
-"""What `scripts/benchmark.py` measures, a module for each of its commands."""
+"""What `scripts/benchmark.py` measures: one module per command."""

@@ -17,7 +17,7 @@ from PIL import Image, ImageFilter, ImageOps
 from scenes.brush import Floats, Pixels, blend, smooth_noise
 
 GROUND_SIDE_PX = 320
-GROUNDS_A_KIND = 20
+GROUNDS_PER_KIND = 20
 PHOTOGRAPHED = 0.2  # share of grounds, where there are photographs
 BARE_PHOTOGRAPHED = 0.75  # the same, where nothing lies on them
 
@@ -295,7 +295,7 @@ def pick_ground(
     bare: nothing will lie on it, so it is mostly a photograph, and a sharp one.
     """
     kind = str(rng.choice(SUITED[suited].split()))
-    pixels = ground(kind, int(rng.integers(GROUNDS_A_KIND)), part)
+    pixels = ground(kind, int(rng.integers(GROUNDS_PER_KIND)), part)
     share = BARE_PHOTOGRAPHED if bare else PHOTOGRAPHED
     photographed = suited != "microscope" and bool(rng.random() < share) and bool(photographs)
     if photographed:

@@ -21,7 +21,7 @@ SIZE_LOW_PX = (32, 29, 25, 23, 18, 15, 7)
 SIZE_MIDDLE_PX = (80, 72, 63, 52, 38, 29, 15)
 SIZE_HIGH_PX = (125, 115, 101, 86, 60, 44, 26)
 SIZE_SIDE_PX = 384
-SMALLEST_PX = 12  # at 384 px; smaller things cannot be named
+MIN_SIZE_PX = 12  # at 384 px; smaller things cannot be named
 CROWDING = (0.28, 0.78, 1.58)  # nearest neighbour over size: 5 %, 50 %, 95 %
 
 
@@ -54,7 +54,7 @@ def draw_size(count: int, side_px: int, rng: np.random.Generator) -> float:
 
 def smallest_size(side_px: int) -> float:
     """The size in pixels below which a thing cannot be named."""
-    return SMALLEST_PX * side_px / SIZE_SIDE_PX
+    return MIN_SIZE_PX * side_px / SIZE_SIDE_PX
 
 
 def _lattice(count: int, spacing: float, rng: np.random.Generator, loose: float) -> Floats:
@@ -75,7 +75,7 @@ def _lattice(count: int, spacing: float, rng: np.random.Generator, loose: float)
     return np.asarray(points @ turn, np.float32)
 
 
-def _nearest(points: Floats, count: int, side_px: float, rng: np.random.Generator) -> Floats:
+def _nearest(points: Floats, count: int, rng: np.random.Generator) -> Floats:
     """Keep the `count` points that form one heap, round, square or ragged."""
     shape = rng.random()
     scaled = points / np.array([1, rng.uniform(0.6, 1.0)], np.float32)
@@ -130,7 +130,7 @@ def lay_out(
         points = _ring(count, size_px, side_px, rng)
     else:
         loose = float(rng.choice([0.0, 0.04, 0.15, 0.25, 0.35]))
-        points = _nearest(_lattice(count, spacing, rng, loose), count, side_px, rng)
+        points = _nearest(_lattice(count, spacing, rng, loose), count, rng)
     reach = np.abs(points).max(0) if count > 1 else np.zeros(2)
     slack = np.maximum(side_px / 2 - reach - size_px * 0.4, 0)
     points = points + side_px / 2 + rng.uniform(-1, 1, 2) * slack

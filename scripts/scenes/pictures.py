@@ -149,7 +149,7 @@ def spread_colour(rgba: Pixels) -> Pixels:
     return spread
 
 
-LEAST_STRONG = 0.15  # of a picture is of a strong colour, or else it is pale as a whole
+MIN_STRONG = 0.15  # of a picture is of a strong colour, or else it is pale as a whole
 
 
 def dye(rgba: Pixels, colour: str, rng: np.random.Generator) -> Pixels:
@@ -164,7 +164,7 @@ def dye(rgba: Pixels, colour: str, rng: np.random.Generator) -> Pixels:
     main = (float(np.argmax(counts)) + 0.5) * 8
     away = (hue - main + 128) % 256 - 128
     belongs = np.clip((46 - np.abs(away)) / 8, 0, 1) * np.clip((saturation - 30) / 40, 0, 1)
-    if strong.sum() < LEAST_STRONG * opaque.sum():  # a pale tint all over
+    if strong.sum() < MIN_STRONG * opaque.sum():  # a pale tint all over
         strong, away, belongs = opaque, np.zeros_like(hue), np.ones_like(hue)
         saturation = np.full_like(hue, np.median(saturation[opaque]))
     wanted = [float(rng.uniform(*bounds)) for bounds in NAMED_COLOURS[colour]]

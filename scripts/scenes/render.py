@@ -27,7 +27,7 @@ from scenes.layout import (
 from scenes.nouns import SIZES, Noun, named_alike
 from scenes.wording import Group, absent_prompts, true_prompts
 
-LEAST_SMALL = 0.4  # how large small things are beside large ones
+MIN_SMALL = 0.4  # how large small things are beside large ones
 
 __all__ = ["Catalogue", "Cutout", "Scene", "SceneConfig", "render_scene", "vocabulary"]
 
@@ -54,8 +54,8 @@ class SceneConfig:
     alike: float = 0.4  # long things all lie in one direction
     one_make: float = 0.4  # things of one class are copies of few individuals
     plate: float = 0.12  # things lie on a plate, or in a tray
-    most_objects: int = 700
-    least_visible: float = 0.3  # of an object, or it has no dot
+    max_objects: int = 700
+    min_visible: float = 0.3  # of an object, or it has no dot
     stamps: int = 14  # different looks a scene, shared among its classes: bounds the cost
     absent_prompts: int = 8
 
@@ -125,7 +125,7 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
     total = draw_count(rng)
     if _chance(config.crowded, rng):
         total = max(total, draw_count(rng))
-    total = min(total, config.most_objects)
+    total = min(total, config.max_objects)
     if rng.random() < 0.08:
         total = int(rng.integers(1, 8))
     many = [noun for _, noun in sorted(catalogue.nouns.items()) if len(noun.colours) > 2]
@@ -148,7 +148,7 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
         groups.append(Group(noun, str(rng.choice(free)) if free else "", count))
     if total > 1 and _chance(config.two_sizes, rng):
         groups = _in_two_sizes(groups, rng)
-    most = config.most_objects / max(sum(group.count for group in groups), config.most_objects)
+    most = config.max_objects / max(sum(group.count for group in groups), config.max_objects)
     return [replace(group, count=max(1, int(group.count * most))) for group in groups]
 
 
@@ -211,7 +211,7 @@ def _arrange(
     if _chance(setting.config.far, rng):
         size_px = max(size_px * rng.uniform(0.35, 0.8), smallest_size(side_px))
     if groups[0].size:
-        size_px = max(size_px, smallest_size(side_px) / LEAST_SMALL)
+        size_px = max(size_px, smallest_size(side_px) / MIN_SMALL)
     if first.plural == "cars" and rng.random() < setting.config.parked:
         slant = float(np.pi / 2 + rng.normal(0, 0.15))
         return Arrangement(park(total, size_px, side_px, rng), ground, slant)
@@ -250,7 +250,7 @@ def _compose(
     ):
         row = stamps[owner]
         canvas.put(row[min(max(int(rank * len(row)), 0), len(row) - 1)], centre)
-    seen = canvas.visible() >= setting.config.least_visible
+    seen = canvas.visible() >= setting.config.min_visible
     centres = np.clip(layout.centres_px, 0, setting.config.side_px - 1)
     dots = [centres[(owners == index) & seen] for index in range(len(groups))]
     upright = arranged.upright or any(
@@ -297,7 +297,7 @@ def _stamps(
     nominal = np.mean([np.sqrt(np.prod(cutout.rgba.shape[:2])) for cutout in cutouts])
     relative = arranged.layout.size_px * float(np.exp(rng.normal(0, 0.1))) / nominal
     if group.is_smaller:
-        relative *= float(rng.uniform(LEAST_SMALL, 0.6))
+        relative *= float(rng.uniform(MIN_SMALL, 0.6))
     scales = np.quantile(arranged.layout.scales, (np.arange(looks) + 0.5) / looks) * relative
     stamps = []
     for cutout, scale in zip(cutouts, scales.tolist(), strict=True):

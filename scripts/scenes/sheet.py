@@ -55,11 +55,11 @@ def main() -> None:
     parser.add_argument("--no-dots", action="store_true")
     parser.add_argument("--material", type=Path, help="pictures that fetch.py fetched")
     parser.add_argument("--two-sizes", type=float, default=0.0, help="share of scenes")
-    parser.add_argument("--materials", type=float, default=0.0, help="share of classes")
+    parser.add_argument("--material-share", type=float, default=0.0, help="share of classes")
     options = parser.parse_args()
     catalogue = Catalogue.from_material(options.material)
     config = SceneConfig(
-        side_px=options.side, two_sizes=options.two_sizes, materials=options.materials
+        side_px=options.side, two_sizes=options.two_sizes, materials=options.material_share
     )
     seeds = range(options.first_seed, options.first_seed + options.scenes)
     panels = [

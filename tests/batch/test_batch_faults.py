@@ -21,7 +21,7 @@ from photo_folders import batch, draw, draw_folder, fork_batch, small_counter
 from PIL import Image
 
 from clipcount_cli.batch.fixed_batch import FixedBatch
-from clipcount_cli.batch.pipeline import Pipeline, _Flow
+from clipcount_cli.batch.pipeline import Pipeline, _PipelineRun
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.results import ResultsFile, Targets
 from clipcount_cli.counting.counter import Counter
@@ -237,7 +237,7 @@ def test_a_signal_ends_the_run_in_order_and_says_how_to_go_on(
             signal.raise_signal(number)
 
     monkeypatch.setattr(ResultsFile, "append", append_and_interrupt)
-    monkeypatch.setattr(_Flow, "_room", lambda self: 2)
+    monkeypatch.setattr(_PipelineRun, "_room", lambda self: 2)
     interrupted = batch(weights, *words, "--batch-windows", "1")
     monkeypatch.undo()
 

@@ -80,7 +80,7 @@ def test_a_dead_worker_ends_the_run_and_any_number_goes_on(weights, photos, whol
     words = (photos, "--prompt", "apples", "--csv", out)
 
     def die_early(rank):
-        sharing.GRACE_S = 0.2
+        sharing.SILENCE_TIMEOUT_S = 0.2
         if rank == 1:
             shake(lambda: os.kill(os.getpid(), signal.SIGKILL))
 

@@ -16,7 +16,7 @@ from photo_folders import batch, draw, draw_folder, save_weights
 from clipcount_cli.batch.pictures import thumbnail
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.report import Thumbnails, script_json, thumbnails_path, write_report
-from clipcount_cli.batch.results import Row
+from clipcount_cli.batch.results import ResultRow
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 ATTACK = "<img src=x onerror=alert(1)>.jpg"
@@ -83,7 +83,7 @@ def rows_and_outcomes(number):
         image = ATTACK if place == 0 else f"photo {place}.jpg"
         failed = place == 7
         yield (
-            Row(
+            ResultRow(
                 image,
                 "red apples" if place % 2 else "green pears",
                 None if failed else round(float(rng.gamma(2, 30)), 2),

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from clipcount_cli.batch.results import (
     COLUMNS,
+    ResultRow,
     ResultsFile,
-    Row,
     Targets,
     decode_rows,
     encode_header,
@@ -36,7 +36,7 @@ sizes = st.integers(1, 100_000)
 def rows(draw):
     failed = draw(st.booleans())
     hundredths = draw(st.integers(0, 10**9))
-    return Row(
+    return ResultRow(
         image=draw(spiced),
         prompt=draw(spiced),
         count=None if failed else hundredths / 100,
@@ -99,7 +99,7 @@ def test_undecodable_bytes_are_spelt_out():
 
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@sum", "\tx", "＝1"])
 def test_excel_guards_cells_that_begin_like_a_formula(cell):
-    row = Row(cell, "apples", 1.0, "ok", "", 1, 1, "tiny@01234567")
+    row = ResultRow(cell, "apples", 1.0, "ok", "", 1, 1, "tiny@01234567")
 
     cells = next(csv.reader([encode_row(row, excel=True).decode()]))
 
@@ -108,7 +108,7 @@ def test_excel_guards_cells_that_begin_like_a_formula(cell):
 
 def row(image, status="ok", prompt="apples"):
     count, size = (2.5, 10) if status == "ok" else (None, None)
-    return Row(image, prompt, count, status, "", size, size, "small@01234567")
+    return ResultRow(image, prompt, count, status, "", size, size, "small@01234567")
 
 
 def positions(*images):
@@ -117,7 +117,7 @@ def positions(*images):
 
 def write(targets, written, order):
     with ResultsFile(targets, order) as results:
-        results.begin(SETTINGS)
+        results.start(SETTINGS)
         for one in written:
             results.append([one])
 
@@ -125,7 +125,7 @@ def write(targets, written, order):
 def finish(targets, order, settings=SETTINGS):
     """Resume, and count what is missing."""
     with ResultsFile(targets, order) as results:
-        results.take_up(settings)
+        results.resume(settings)
         done = {kept.key for kept in results.kept}
         for key in order:
             if key not in done:

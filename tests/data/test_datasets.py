@@ -22,7 +22,8 @@ from PIL import Image
 
 from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.custom import hash_splits
-from clipcount_cli.data.datasets import Sample, load_dataset, prepare, prepare_pixels
+from clipcount_cli.data.datasets import load_dataset
+from clipcount_cli.data.samples import Sample, prepare, prepare_pixels
 from clipcount_cli.errors import DataError, UsageError
 
 MINI = Path(__file__).parents[1] / "golden" / "mini"

@@ -32,7 +32,7 @@ from scenes.wording import Group, absent_prompts
 
 from clipcount_cli.errors import DataError
 
-SMALL = SceneConfig(side_px=96, most_objects=60)
+SMALL = SceneConfig(side_px=96, max_objects=60)
 
 
 NAMES = ("apples", "oranges", "coins", "candies", "cars", "cells", "peas", "balls", "marbles")
@@ -218,7 +218,7 @@ def test_a_hidden_object_is_hardly_visible_and_a_cut_one_half():
 
 
 def test_dots_lie_on_the_objects():
-    config = SceneConfig(side_px=128, empty=0, grey=0, second_class=0, plate=0, least_visible=0.95)
+    config = SceneConfig(side_px=128, empty=0, grey=0, second_class=0, plate=0, min_visible=0.95)
     pearls = Catalogue({"pearls": replace(NOUNS["pearls"], colours=("white",))})
     on, beside = [], []
     for seed in range(12):

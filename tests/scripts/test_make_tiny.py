@@ -32,7 +32,7 @@ def test_a_scene_is_asked_for_its_own_dots_and_for_nothing_else(seed):
 
     asked = make_tiny.ask(scene, CATALOGUE.nouns, np.random.default_rng(seed))
 
-    assert len(set(asked.prompts)) == len(asked.prompts) == make_tiny.PROMPTS_A_SCENE
+    assert len(set(asked.prompts)) == len(asked.prompts) == make_tiny.PROMPTS_PER_SCENE
     for prompt, points_px in zip(asked.prompts, asked.points_px, strict=True):
         assert prompt in scene.points_px or prompt in scene.absent
         assert len(points_px) == len(scene.points_px.get(prompt, ()))
@@ -50,7 +50,7 @@ def test_a_density_holds_as_many_objects_as_it_has_dots():
 def test_new_words_leave_the_old_prompts_as_they_were():
     known = checkpoint.load_state(TINY)[1].config
 
-    model = make_tiny.begin(["apples", "zeppelins"], TINY, seed=0).eval()
+    model = make_tiny.start(["apples", "zeppelins"], TINY, seed=0).eval()
 
     assert set(known.clip.vocabulary) < set(model.config.clip.vocabulary)
     tokens = make_tiny.tokenize(["apples"], model.config)
@@ -92,7 +92,7 @@ def quick(finished, monkeypatch, tmp_path):
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(make_tiny, "TRAINING", dataclasses.replace(make_tiny.TRAINING, batch=2))
-    patch.setattr(make_tiny, "STEPS_A_EPOCH", 1)
+    patch.setattr(make_tiny, "STEPS_PER_EPOCH", 1)
     patch.setattr(make_tiny, "TEST_SCENES", 2)
 
 

@@ -75,7 +75,7 @@ def test_photographs_that_cannot_be_asked_for_others_things_are_still_scored(pho
 
 def test_scenes_are_scored_by_noun_and_by_what_their_prompts_name(tmp_path):
     pictures = tmp_path / "ranks.png"
-    sizes = ("--two-sizes", 1, "--materials", 1)
+    sizes = ("--two-sizes", 1, "--material-share", 1)
 
     printed = run(score_scenes, "--scenes", 6, "--side-px", 96, "--pictures", pictures, *sizes)
 

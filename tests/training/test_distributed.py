@@ -16,7 +16,7 @@ def test_two_processes_follow_one_over_20_steps(data, weights, tmp_path):
     options = (
         *("train", "--data", data, "--init", weights, "--device", "cpu", "--precision", "fp32"),
         *("--epochs", 20, "--batch", 8, "--validate-every", 20, "--learning-rate", 0.001),
-        *("--dropout", 0, "--drop-path", 0, "--mosaic-share", 0.2),
+        *("--dropout", 0, "--drop-path", 0, "--mosaic-prob", 0.2),
     )  # eight photographs, so an epoch is a step
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
     two = subprocess.Popen(

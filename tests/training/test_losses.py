@@ -43,7 +43,7 @@ def test_cross_entropy_is_least_at_the_target_and_pulls_a_saturated_answer_back(
     logits = torch.tensor([-60.0, math.log(0.3 / 0.7), 4.0], requires_grad=True)
     answers = torch.sigmoid(logits)[:, None, None].expand(3, 4, 4)
 
-    losses = density_loss(answers, target.expand(3, 4, 4), measure="entropy")
+    losses = density_loss(answers, target.expand(3, 4, 4), measure="bce")
     losses.sum().backward()
 
     assert losses.argmin() == 1

@@ -11,24 +11,24 @@ import torch
 from small_training import SMALL
 
 from clipcount_cli.config import DENSITY_SCALE, TrainConfig, WindowConfig
-from clipcount_cli.training.photos import Photo
+from clipcount_cli.training.photos import TrainingImage
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.step import Batch
 
 PLAIN = TrainConfig(
-    batch=4, absent_prompts=0, class_mosaic_share=0, mosaic_share=0, changed_share=0, mask="none"
+    batch=4, absent_prompts=0, class_mosaic_prob=0, mosaic_prob=0, augment_prob=0, mask="none"
 )
 
 
-def photo(number: int, *prompts: str, dots: int = 3) -> Photo:
+def photo(number: int, *prompts: str, dots: int = 3) -> TrainingImage:
     """A window-sized photograph whose prompts each have `dots` dots."""
     rng = np.random.default_rng(number)
     pixels = rng.integers(0, 256, (384, 384, 3)).astype(np.uint8)
     points = {p: rng.uniform(0, 384, (dots, 2)).astype(np.float32) for p in prompts}
-    return Photo(f"{number}.png", Path(f"{number}.png"), pixels, points)
+    return TrainingImage(f"{number}.png", Path(f"{number}.png"), pixels, points)
 
 
-def sampler_of(photos: list[Photo], **changes: object) -> Sampler:
+def sampler_of(photos: list[TrainingImage], **changes: object) -> Sampler:
     config = dataclasses.replace(PLAIN, **changes)
     return Sampler(photos, config, SMALL, torch.device("cpu"))
 
@@ -78,7 +78,7 @@ def test_what_a_longer_name_may_hide_is_never_asked_as_absent():
 def test_a_mosaic_of_classes_is_asked_for_each_of_them():
     photos = [photo(n, ("apples", "pears")[n % 2], dots=200) for n in range(8)]
 
-    batch = sampler_of(photos, class_mosaic_share=1.0).batch(0)
+    batch = sampler_of(photos, class_mosaic_prob=1.0).batch(0)
 
     for window in range(4):
         asked = (batch.image_of == window).nonzero()[:, 0].tolist()
@@ -89,7 +89,7 @@ def test_a_mosaic_of_classes_is_asked_for_each_of_them():
 
 def test_processes_share_a_batch_without_overlap(monkeypatch):
     photos = [photo(n, "apples", "pears") for n in range(4)]
-    sampler = sampler_of(photos, class_mosaic_share=0.5, changed_share=0.5, mask="pixel")
+    sampler = sampler_of(photos, class_mosaic_prob=0.5, augment_prob=0.5, mask="pixel")
     whole = sampler.batch(3)
 
     monkeypatch.setenv("WORLD_SIZE", "2")

@@ -55,7 +55,7 @@ def test_best_weights_are_those_for_which_eval_prints_the_smallest_error(data, w
     run = tmp_path / "run"
     run_train(
         *("--data", data, "--init", weights, "--out", run, *SHORT, "--validate-every", 1),
-        *("--learning-rate", 0.01, "--average", 0),
+        *("--learning-rate", 0.01, "--ema-decay", 0),
     )
 
     evaluated = CliRunner().invoke(
@@ -206,7 +206,7 @@ def test_a_change_of_readout_is_said(data, weights, tmp_path):
     ("options", "told"),
     [
         (("--context-tokens", 4), "misshapen: context"),
-        (("--mosaic-share", 0.9, "--changed-share", 0.9), "add up to"),
+        (("--mosaic-prob", 0.9, "--augment-prob", 0.9), "add up to"),
         (("--learning-rate", 0), "--learning-rate must be above 0"),
         (("--init", "clip"), "download-weights clip"),
     ],
@@ -276,7 +276,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_batch_and_its_photographs(
 
     result = run_train(
         *("--data", data, "--init", weights, "--out", run, *SHORT),
-        *("--learning-rate", 1e35, "--clip-norm", 0, "--warmup-share", 0),
+        *("--learning-rate", 1e35, "--grad-clip", 0, "--warmup-fraction", 0),
     )
 
     assert result.exit_code == 1

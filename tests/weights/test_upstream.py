@@ -164,7 +164,6 @@ def test_wrong_tensor_of_clip_is_named(tmp_path, clip_state, key, tensor, messag
 def test_checkpoint_trained_with_its_clip_needs_no_other(write_checkpoint, clip_state):
     state = import_released(write_checkpoint(tensors=with_own_clip(clip_state)))
 
-    assert state.clip_is_own
     assert torch.equal(state.state["clip.visual.proj"], clip_state["visual.proj"].float())
 
 
