@@ -1,4 +1,4 @@
-"""Speed, measured on this machine: `benchmark.py network`, `start`, `batch`, `train` or `scenes`."""
+"""Speed on this machine: `benchmark.py network`, `start`, `batch`, `train` or `scenes`."""
 
 from __future__ import annotations
 
