@@ -307,7 +307,7 @@ def _groups(header: Header) -> Iterator[list[str]]:
     group: list[str] = []
     group_bytes = 0
     for name, shape in header.shapes.items():
-        size = math.prod(shape) * _FLOAT_BYTES[header.dtypes[name]]
+        size = math.prod(shape) * _FLOAT_BYTES.get(header.dtypes[name], 8)
         if group and group_bytes + size > _GROUP_BYTES:
             yield group
             group, group_bytes = [], 0
