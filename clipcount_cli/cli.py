@@ -13,15 +13,17 @@ from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
-from typer.core import TyperGroup
 
 from clipcount_cli import console
 from clipcount_cli.commands import batch, count, download_weights, evaluate, train
-from clipcount_cli.errors import ClipCountError, ExitCode
+from clipcount_cli.commands.help import HelpCommand, HelpGroup
+from clipcount_cli.errors import ClipCountError, ExitCode, UsageError
 from clipcount_cli.version import __version__
 
+_TYPERS_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
-class ErrorBoundary(TyperGroup):
+
+class ErrorBoundary(HelpGroup):
     """Turns every user-facing failure into its message and exit code, for the shell and tests."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> typer.Context:
@@ -40,23 +42,40 @@ def _errors_reported() -> Iterator[None]:
     except ClipCountError as error:
         console.show_error(error)
         raise typer.Exit(error.exit_code) from error
+    except _TYPERS_USAGE_ERROR as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+            raise
+        console.show_error(_worded(error))
+        raise typer.Exit(ExitCode.USAGE) from error
     except KeyboardInterrupt as error:
         console.warn("interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
+
+
+def _worded(error: Any) -> UsageError:
+    """Typer's own usage error in the form of ours."""
+    message = error.format_message().rstrip(".")
+    possible = getattr(error, "possibilities", None)
+    if possible:
+        message, hint = error.message.rstrip("."), f"did you mean {' or '.join(possible)}?"
+    else:
+        hint = f"run `{error.ctx.command_path if error.ctx else 'clipcount'} --help`"
+    return UsageError(message[:1].lower() + message[1:], hint)
 
 
 app = typer.Typer(
     name="clipcount",
     cls=ErrorBoundary,
     no_args_is_help=True,
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Count what a prompt names in a photograph.",
+    help="Count what a prompt names in an image.",
 )
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(requested: bool) -> None:
+    if requested:
         console.show_line(f"clipcount {__version__}")
         raise typer.Exit()
 
@@ -71,11 +90,14 @@ def _common(
     pass
 
 
-app.command("count")(count.count)
-app.command("batch")(batch.batch)
-app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
-app.command("download-weights")(download_weights.download_weights)
+for name, command, examples in (
+    ("count", count.count, count.EXAMPLES),
+    ("batch", batch.batch, batch.EXAMPLES),
+    ("train", train.train, train.EXAMPLES),
+    ("eval", evaluate.evaluate, evaluate.EXAMPLES),
+    ("download-weights", download_weights.download_weights, download_weights.EXAMPLES),
+):
+    app.command(name, cls=HelpCommand, epilog=examples)(command)
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from clipcount_cli.commands.options import (
+    OUTPUT,
+    RUN,
     DeviceOption,
     OverwriteOption,
     Precision,
@@ -18,67 +20,124 @@ from clipcount_cli.commands.options import (
     with_common_options,
 )
 
+EXAMPLES = """clipcount batch folder/ --prompt "red apples" --csv counts.csv
+clipcount batch folder/ --csv counts.csv --report counts.html
+clipcount batch folder/ --csv counts.csv --resume"""
+INPUT, PROMPTS = "Input", "What to count"
+
 FoldersArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="FOLDER", help="A folder of photographs, or photographs one by one."),
+    typer.Argument(
+        metavar="FOLDER...", help="Folders to search for images, or images.", rich_help_panel=INPUT
+    ),
 ]
-CsvOption = Annotated[
-    str, typer.Option(metavar="FILE", help="Where rows go as they come; - is stdout.")
+FromFileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LIST",
+        help="File of image paths, one per line; - reads standard input.",
+        rich_help_panel=INPUT,
+    ),
 ]
 PromptOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="TEXT",
-        help="What to count in every image; may be repeated. Default: FOLDER/prompts.csv, else "
-        "the name of the image's sub-folder.",
+        help="What to count in every image; may be repeated. Default: FOLDER/prompts.csv if it "
+        "exists, otherwise the name of each image's sub-folder.",
+        rich_help_panel=PROMPTS,
     ),
 ]
 PromptsOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.csv", help="What to count in which image: columns image,prompt."),
+    typer.Option(
+        metavar="FILE.csv",
+        help="Table of what to count in which image, with the columns image and prompt.",
+        rich_help_panel=PROMPTS,
+    ),
 ]
-FromFileOption = Annotated[
-    str | None, typer.Option(metavar="LIST", help="Paths of images, one a line; - reads stdin.")
+CsvOption = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="CSV to write, one row per image and prompt; - writes to standard output.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 JsonLinesOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Also write each row as a line of JSON.")
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Also write each row as one line of JSON.", rich_help_panel=OUTPUT
+    ),
 ]
 HeatmapsOption = Annotated[
     Path | None,
-    typer.Option(metavar="DIR", help="Draw where the objects are, a file for each row."),
+    typer.Option(
+        metavar="DIR",
+        help="Draw where the objects are, one file per row.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 ReportOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.html", help="Make one page of it all, with pictures, to look at."),
+    typer.Option(
+        metavar="FILE.html",
+        help="Write one self-contained page: a sortable table with thumbnails.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 ExcelOption = Annotated[
     bool,
     typer.Option(
-        "--excel", help="Add a byte-order mark, and guard cells that begin like a formula."
+        "--excel",
+        help="Make the CSV safe for Excel: add a byte-order mark and escape cells that start like "
+        "a formula.",
+        rich_help_panel=OUTPUT,
     ),
 ]
-ResumeBatchOption = Annotated[
-    bool, typer.Option("--resume", help="Go on with --csv FILE: count what is missing or failed.")
+ResumeOption = Annotated[
+    bool,
+    typer.Option(
+        "--resume",
+        help="Continue the CSV: count only what is missing or failed.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 FailFastOption = Annotated[
-    bool, typer.Option("--fail-fast", help="Stop at the first image that fails.")
+    bool,
+    typer.Option("--fail-fast", help="Stop at the first image that fails.", rich_help_panel=RUN),
 ]
 BatchWindowsOption = Annotated[
     int | None,
     typer.Option(
-        min=1, metavar="N", help="Windows the network sees at once. Default: 64 on cuda, else 8."
+        min=1,
+        metavar="N",
+        help="Windows per call of the network. Default: 64 on cuda, otherwise 8.",
+        rich_help_panel=RUN,
     ),
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, metavar="N", help="Threads that read images. Default: one a core."),
+    typer.Option(
+        min=1,
+        metavar="N",
+        help="Threads that read images. Default: one per core.",
+        rich_help_panel=RUN,
+    ),
 ]
 ShardOption = Annotated[
     str | None,
-    typer.Option(metavar="I/N", help="Count every N-th image only, from the I-th: for job arrays."),
+    typer.Option(
+        metavar="I/N",
+        help="Count only every N-th image, starting at the I-th, for job arrays.",
+        rich_help_panel=RUN,
+    ),
 ]
 MergeOption = Annotated[
-    bool, typer.Option("--merge", help="Join the CSVs of all shards, given in place of FOLDER.")
+    bool,
+    typer.Option(
+        "--merge", help="Join the CSVs of all shards, given as FOLDER...", rich_help_panel=RUN
+    ),
 ]
 
 
@@ -86,27 +145,27 @@ MergeOption = Annotated[
 def batch(
     sources: FoldersArgument = None,
     *,
-    csv: CsvOption,
+    from_file: FromFileOption = None,
     prompt: PromptOption = None,
     prompts: PromptsOption = None,
-    from_file: FromFileOption = None,
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.auto,
-    tiles: TilesOption = 1,
+    csv: CsvOption,
     json_lines: JsonLinesOption = None,
     heatmaps: HeatmapsOption = None,
     report: ReportOption = None,
     excel: ExcelOption = False,
-    resume: ResumeBatchOption = False,
+    resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tiles: TilesOption = 1,
     fail_fast: FailFastOption = False,
     batch_windows: BatchWindowsOption = None,
     workers: WorkersOption = None,
     shard: ShardOption = None,
     merge: MergeOption = False,
 ) -> None:
-    """Count in every photograph of a folder: a row for each image and prompt."""
+    """Count in every image of a folder and write one CSV row per image and prompt."""
     from clipcount_cli.batch.run import BatchRequest, print_summary, run
 
     request = BatchRequest(

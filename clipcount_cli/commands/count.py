@@ -11,6 +11,7 @@ import typer
 
 from clipcount_cli import console
 from clipcount_cli.commands.options import (
+    OUTPUT,
     DeviceOption,
     JsonOption,
     OverwriteOption,
@@ -28,23 +29,38 @@ if TYPE_CHECKING:
     from clipcount_cli.counting.counter import Counter, CountResult
     from clipcount_cli.counting.images import DecodedImage
 
-ImageArgument = Annotated[str, typer.Argument(metavar="IMAGE", help="A photograph; - reads stdin.")]
+EXAMPLES = """clipcount count photo.jpg "red apples" "green apples"
+clipcount count photo.jpg coins --heatmap coins.png --json"""
+
+ImageArgument = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="Image to count in; - reads standard input.")
+]
 PromptsArgument = Annotated[
-    list[str], typer.Argument(metavar="PROMPT...", help='What to count, like "red apples".')
+    list[str], typer.Argument(metavar="PROMPT...", help='What to count, such as "red apples".')
 ]
 HeatmapOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.png", help="Draw where the objects are: a panel for each prompt."),
+    typer.Option(
+        metavar="FILE.png",
+        help="Draw where the objects are, one panel per prompt.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 DensityOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE.npy", help="Write the density maps (prompts, h, w); each sums to its count."
+        metavar="FILE.npy",
+        help="Write the density maps as an array (prompts, h, w); each map sums to its count.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 SimilarityOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE.png", help="Draw how similar patch and prompt are."),
+    typer.Option(
+        metavar="FILE.png",
+        help="Draw the similarity of image patches and prompt.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 
 
@@ -52,17 +68,18 @@ SimilarityOption = Annotated[
 def count(
     image: ImageArgument,
     prompts: PromptsArgument,
-    weights: WeightsOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = Precision.auto,
-    tiles: TilesOption = 1,
+    *,
     json: JsonOption = False,
     heatmap: HeatmapOption = None,
     density: DensityOption = None,
     similarity: SimilarityOption = None,
     overwrite: OverwriteOption = False,
+    weights: WeightsOption = None,
+    device: DeviceOption = "auto",
+    precision: PrecisionOption = Precision.auto,
+    tiles: TilesOption = 1,
 ) -> None:
-    """Count what each PROMPT names in one photograph."""
+    """Count what each PROMPT names in one image."""
     from clipcount_cli.counting.images import check_picture_suffix
 
     require_distinct(heatmap, density, similarity, None if image == "-" else Path(image))

@@ -12,50 +12,89 @@ from clipcount_cli import console
 from clipcount_cli.commands.options import OfflineOption, with_common_options
 from clipcount_cli.errors import UsageError, WeightsError
 
+EXAMPLES = """clipcount download-weights
+clipcount download-weights --list
+clipcount download-weights --checkpoint clipcount.ckpt --clip ViT-B-16.pt"""
+INSTALLED, SOURCE = "Installed weights", "Source"
+
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="NAME", help="Weights to install: clip-count (default) or clip."),
+]
 CheckpointOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="A released checkpoint at hand, or a file trained here."),
+    typer.Option(
+        metavar="FILE",
+        help="Local file to install: a released checkpoint, or weights trained here.",
+        rich_help_panel=SOURCE,
+    ),
 ]
 ClipOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE", help="CLIP ViT-B/16: OpenAI's archive, a state dict, safetensors."
+        metavar="FILE",
+        help="Local CLIP ViT-B/16: OpenAI's archive, a state dict, or safetensors.",
+        rich_help_panel=SOURCE,
     ),
 ]
-InstallAsOption = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="Install under another name.")
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL", help="Address to download the file from instead.", rich_help_panel=SOURCE
+    ),
 ]
-ListOption = Annotated[bool, typer.Option("--list", help="Show what can be had and what is here.")]
-CheckOption = Annotated[bool, typer.Option("--check", help="Verify what is installed.")]
-RemoveOption = Annotated[str | None, typer.Option(metavar="NAME", help="Delete installed weights.")]
+Sha256Option = Annotated[
+    str | None,
+    typer.Option(metavar="HEX", help="Expected sha256 of the file.", rich_help_panel=SOURCE),
+]
+InstallAsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name", metavar="NAME", help="Install under another name.", rich_help_panel=SOURCE
+    ),
+]
+ForceOption = Annotated[
+    bool,
+    typer.Option(
+        "--force", help="Install again, even if already installed.", rich_help_panel=SOURCE
+    ),
+]
+ListOption = Annotated[
+    bool,
+    typer.Option("--list", help="List available and installed weights.", rich_help_panel=INSTALLED),
+]
+CheckOption = Annotated[
+    bool, typer.Option("--check", help="Verify installed weights.", rich_help_panel=INSTALLED)
+]
+RemoveOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Delete installed weights.", rich_help_panel=INSTALLED),
+]
 
 
 @with_common_options
 def download_weights(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="clip-count (default), or clip.")
-    ] = None,
+    name: NameArgument = None,
+    *,
     checkpoint: CheckpointOption = None,
     clip: ClipOption = None,
+    url: UrlOption = None,
+    sha256: Sha256Option = None,
     install_as: InstallAsOption = None,
-    url: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where to fetch the file instead.")
-    ] = None,
-    sha256: Annotated[
-        str | None, typer.Option(metavar="HEX", help="What the fetched or given file must hash to.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Install anew what is here.")] = False,
-    offline: OfflineOption = False,
+    force: ForceOption = False,
     listing: ListOption = False,
     check: CheckOption = False,
     remove: RemoveOption = None,
+    offline: OfflineOption = False,
 ) -> None:
-    """Install weights as one verified file and print its path."""
+    """Install weights as one verified file and print its path; list, verify or remove them."""
     from clipcount_cli.weights import cache, install
     from clipcount_cli.weights.registry import DEFAULT_NAME
 
     if listing + check + (remove is not None) > 1:
-        raise UsageError("--list, --check and --remove are three different tasks", hint="give one")
+        raise UsageError(
+            "--list, --check and --remove exclude each other", hint="leave all but one out"
+        )
     if listing:
         console.show_table(("name", "state", "file", "about"), cache.inventory())
     elif check:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clipcount_cli.commands.options import (
+    OUTPUT,
     DataOption,
     DeviceOption,
     JsonOption,
@@ -20,39 +21,66 @@ from clipcount_cli.commands.options import (
     with_common_options,
 )
 
+EXAMPLES = """clipcount eval --data FSC147_384_V2/ --split test
+clipcount eval --data my-data/ --weights runs/mine --csv errors.csv --plot errors.png"""
+
 SplitOption = Annotated[
-    str, typer.Option(metavar="NAME", help="Which split; `all` takes every picture there is.")
+    str,
+    typer.Option(
+        metavar="NAME", help="Split to evaluate on; all takes every image.", rich_help_panel="Input"
+    ),
 ]
 PromptCheckOption = Annotated[
-    bool, typer.Option("--prompt-check", help="Also ask for classes that are not there: NMN, PCCN.")
+    bool,
+    typer.Option(
+        "--prompt-check",
+        help="Also query classes that are absent from an image, for NMN and PCCN.",
+        rich_help_panel="Input",
+    ),
 ]
-EvalCsvOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.csv", help="A row per picture and prompt; - is stdout.")
+CsvOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help="Write one row per image and prompt; - writes to standard output.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 PlotOption = Annotated[
-    Path | None, typer.Option(metavar="FILE.png", help="Draw predicted against true counts.")
+    Path | None,
+    typer.Option(
+        metavar="FILE.png",
+        help="Plot predicted against true counts.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 WorstOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Draw the ten worst pictures with their density.")
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Draw heatmaps of the ten images with the largest errors.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 
 
 @with_common_options
 def evaluate(
+    *,
     data: DataOption,
     split: SplitOption = "test",
     part: PartOption = None,
+    prompt_check: PromptCheckOption = False,
+    json: JsonOption = False,
+    csv: CsvOption = None,
+    plot: PlotOption = None,
+    worst: WorstOption = None,
+    overwrite: OverwriteOption = False,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    json: JsonOption = False,
-    csv: EvalCsvOption = None,
-    plot: PlotOption = None,
-    worst: WorstOption = None,
-    prompt_check: PromptCheckOption = False,
-    overwrite: OverwriteOption = False,
 ) -> None:
-    """Measure how well a model counts: a data set's true counts against its answers."""
+    """Compare predicted with true counts on a data set: MAE, RMSE and relative errors."""
     from clipcount_cli.data.datasets import load_dataset
     from clipcount_cli.evaluation.report import OutputFiles, publish, run
 

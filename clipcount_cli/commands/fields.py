@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, get_args, get_type_hints
 
@@ -15,22 +14,27 @@ from clipcount_cli.commands.options import signed
 
 
 def with_fields(
-    fields_of: type, into: str, panel: str, shown_defaults: Callable[[str], str]
+    fields_of: type,
+    into: str,
+    panels: Mapping[str, Sequence[str]],
+    shown_default: Callable[[str], str],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command an option for each field of a dataclass; those that are used go to `into`.
+    """Give a command one option per field of a dataclass; those that are used go to `into`.
 
-    A field's type is `Annotated[type, help]`; shown_defaults: what to say of a field's default.
+    A field's type is `Annotated[type, help]`; panels: title -> the fields below it, which must be
+    all of them; shown_default: the words for a field's default.
     """
+    panel_of = {name: panel for panel, names in panels.items() for name in names}
 
     def extended(command: Callable[..., None]) -> Callable[..., None]:
-        names = [field.name for field in dataclasses.fields(fields_of)]
+        names = list(panel_of)
 
         @functools.wraps(command)
         def gathering(**options: Any) -> None:
-            asked = {name: options.pop(name) for name in names}
+            given = {name: options.pop(name) for name in names}
             chosen = {
                 name: value.value if isinstance(value, Enum) else value
-                for name, value in asked.items()
+                for name, value in given.items()
                 if value is not None
             }
             command(**options, **{into: chosen})
@@ -38,7 +42,9 @@ def with_fields(
         own = inspect.signature(command, eval_str=True)
         kept = [parameter for parameter in own.parameters.values() if parameter.name != into]
         hints = get_type_hints(fields_of, include_extras=True)
-        added = [_optional(name, hints[name], panel, shown_defaults(name)) for name in names]
+        added = [
+            _optional(name, hints[name], panel_of[name], shown_default(name)) for name in names
+        ]
         return signed(gathering, own.replace(parameters=[*kept, *added]))
 
     return extended
@@ -46,14 +52,17 @@ def with_fields(
 
 def _optional(name: str, hint: Any, panel: str, default: str) -> inspect.Parameter:
     kind, help_text = get_args(hint)
+    metavar = _METAVARS.get(kind)
     if choices := get_args(kind):  # a Literal, which older Typers do not know
-        kind = _choice_of(choices)
-    option = typer.Option(
-        help=f"{help_text} ({default})", rich_help_panel=panel, show_default=False
-    )
+        kind, metavar = _choice_of(choices), "|".join(choices)
+    sentence = f"{help_text[0].upper()}{help_text[1:]} [{default}]"
+    option = typer.Option(metavar=metavar, help=sentence, rich_help_panel=panel, show_default=False)
     annotation: Any = Annotated[kind | None, option]
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, keyword, default=None, annotation=annotation)
+
+
+_METAVARS = {int: "N", float: "X"}
 
 
 def _choice_of(values: Iterable[str]) -> Any:

@@ -28,47 +28,89 @@ class Precision(str, Enum):
     fp16 = "fp16"
 
 
+def _weights_names(incomplete: str) -> list[str]:
+    from clipcount_cli.weights import cache
+    from clipcount_cli.weights.registry import EMBEDDED_NAME
+
+    return [name for name in (EMBEDDED_NAME, *cache.installed()) if name.startswith(incomplete)]
+
+
+def _device_names(incomplete: str) -> list[str]:
+    return [name for name in ("auto", "cpu", "cuda", "mps") if name.startswith(incomplete)]
+
+
+# Panels of `--help`; each command orders them by its first option of each.
+RUN, OUTPUT, GENERAL = "Run", "Output", "General"
+
 WeightsOption = Annotated[
     str | None,
     typer.Option(
         "--weights",
-        metavar="NAME|FILE",
-        help="Which model counts: tiny, clip-count, another installed name, or a file. "
-        "Default: clip-count where it is installed, else tiny.",
+        metavar="NAME|FILE|RUN",
+        help="Weights to count with: tiny, clip-count, another installed name, a file, or the "
+        "folder of a training run. Default: clip-count if it is installed, otherwise tiny.",
+        autocompletion=_weights_names,
+        rich_help_panel=RUN,
     ),
 ]
 DeviceOption = Annotated[
     str,
     typer.Option(
-        metavar="auto|cpu|cuda|cuda:N|mps", callback=check_device, help="Where the network runs."
+        metavar="NAME",
+        callback=check_device,
+        help="Device to run on: auto, cpu, cuda, cuda:N or mps.",
+        autocompletion=_device_names,
+        rich_help_panel=RUN,
     ),
 ]
 PrecisionOption = Annotated[
-    Precision, typer.Option(help="auto: bf16 where the hardware multiplies it natively, else fp32.")
+    Precision,
+    typer.Option(
+        metavar="NAME",
+        help="Number format of the network: auto, fp32, bf16 or fp16. auto chooses bf16 if the "
+        "hardware supports it natively, otherwise fp32.",
+        rich_help_panel=RUN,
+    ),
 ]
 TilesOption = Annotated[
     int,
     typer.Option(
         min=1,
         max=16,
-        help="See the shorter side at N times 384 px: for small objects in large photographs.",
+        metavar="N",
+        help="Resize the shorter side to N times 384 pixels (1 to 16), for small objects in large "
+        "images.",
+        rich_help_panel=RUN,
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
-OfflineOption = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=OUTPUT)
+]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=GENERAL)
+]
+DATA_HELP = "Data set: FSC-147, CARPK, ShanghaiTech, or a folder of your own images and points."
 DataOption = Annotated[
-    Path,
-    typer.Option(
-        "--data",
-        metavar="DIR",
-        help="The data set: FSC-147, CARPK, ShanghaiTech, or your own images and points.",
-    ),
+    Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel="Input")
 ]
-PartOption = Annotated[str | None, typer.Option(metavar="A|B", help="Which part of ShanghaiTech.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")]
-VerboseOption = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show where an error came from.")]
+PartOption = Annotated[
+    str | None,
+    typer.Option(metavar="A|B", help="Part of ShanghaiTech.", rich_help_panel="Input"),
+]
+QuietOption = Annotated[
+    bool,
+    typer.Option("--quiet", "-q", help="Print only warnings and errors.", rich_help_panel=GENERAL),
+]
+VerboseOption = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Print more details.", rich_help_panel=GENERAL)
+]
+DebugOption = Annotated[
+    bool,
+    typer.Option("--debug", help="Print a traceback with each error.", rich_help_panel=GENERAL),
+]
 
 _COMMON = {"quiet": QuietOption, "verbose": VerboseOption, "debug": DebugOption}
 

@@ -10,55 +10,98 @@ import typer
 from clipcount_cli import console, distributed
 from clipcount_cli.commands.fields import with_fields
 from clipcount_cli.commands.options import (
+    DATA_HELP,
+    RUN,
     DeviceOption,
-    OverwriteOption,
-    PartOption,
     Precision,
     PrecisionOption,
     with_common_options,
 )
 from clipcount_cli.config import Recipe, TrainConfig, shown_default
 
+EXAMPLES = """clipcount train --data my-data/ --init tiny --out runs/mine
+clipcount train --resume runs/mine
+clipcount count photo.jpg apples --weights runs/mine"""
+
+PANELS = {  # of `--help`: the fields of TrainConfig
+    RUN: ("epochs", "batch", "learning_rate", "validate_every", "seed"),
+    "Model": (
+        *("tuning", "readout", "interaction", "depth", "heads", "visual_prompts"),
+        *("prompted_layers", "context_tokens", "dropout", "drop_path"),
+    ),
+    "Optimizer": (
+        *("schedule", "warmup_fraction", "step_epochs", "step_factor", "beta1", "beta2"),
+        *("weight_decay", "grad_clip", "ema_decay", "freeze_norms"),
+    ),
+    "Loss": (
+        *("density_loss", "density_weight", "count_weight", "sigma_px", "target_side_px"),
+        *("count_duplicates", "mask", "mask_keep_fraction", "contrast", "contrast_epochs"),
+        *("contrast_weight", "negative_weight", "tau", "normalize_contrast", "contrast_empty"),
+        "occupied_threshold",
+    ),
+    "Augmentation": (
+        *("absent_prompts", "class_mosaic_prob", "mosaic_prob", "augment_prob", "noise"),
+        *("brightness", "contrast_jitter", "saturation", "hue", "blur_px", "rotation_deg"),
+        *("scale", "shear_deg", "translate", "borders"),
+    ),
+    "Memory and checkpoints": ("cache_gb", "save_minutes"),
+}
+
+DataOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help=DATA_HELP, rich_help_panel=RUN)
+]
+PartOption = Annotated[
+    str | None, typer.Option(metavar="A|B", help="Part of ShanghaiTech.", rich_help_panel=RUN)
+]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="RUN", help="Folder of this run. Default: runs/<date-time>.", rich_help_panel=RUN
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Resume a run exactly where it stopped.", rich_help_panel=RUN),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Replace an earlier run.", rich_help_panel=RUN)
+]
 InitOption = Annotated[
     str | None,
     typer.Option(
-        metavar="clip|tiny|NAME|FILE", help="What to start from: clip (default), or weights."
+        metavar="clip|NAME|FILE",
+        help="Weights to start from: clip (default, with a new head), tiny, another installed "
+        "name, or a file.",
+        rich_help_panel=RUN,
     ),
-]
-TrainDataOption = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR",
-        help="The data set: FSC-147, CARPK, ShanghaiTech, or your own images and points.",
-    ),
-]
-OutOption = Annotated[
-    Path | None, typer.Option(metavar="RUN", help="Folder of this run. Default: runs/<date-time>.")
-]
-ResumeOption = Annotated[
-    Path | None, typer.Option(metavar="RUN", help="Go on exactly where this run stopped.")
 ]
 RecipeOption = Annotated[
     Recipe | None,
-    typer.Option(help="default: obeys its prompt; paper; released: as the authors' code."),
+    typer.Option(
+        metavar="NAME",
+        help="Set of hyper-parameters: default (the model follows its prompt), paper, or released "
+        "(as the authors' code).",
+        rich_help_panel=RUN,
+    ),
 ]
 
 
 @with_common_options
-@with_fields(TrainConfig, "hyper_parameters", "Hyper-parameters", shown_default)
+@with_fields(TrainConfig, "hyper_parameters", PANELS, shown_default)
 def train(
-    data: TrainDataOption = None,
+    *,
+    data: DataOption = None,
+    part: PartOption = None,
     out: OutOption = None,
+    overwrite: OverwriteOption = False,
     resume: ResumeOption = None,
     init: InitOption = None,
     recipe: RecipeOption = None,
-    part: PartOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    overwrite: OverwriteOption = False,
     hyper_parameters: dict[str, Any] | None = None,
 ) -> None:
-    """Train on a data set, or fine-tune; prints the best weights' file."""
+    """Train or fine-tune on a data set and print the path of the best weights."""
     from clipcount_cli.training import run as training
 
     request = training.TrainRequest(

@@ -1,0 +1,124 @@
+"""How `--help` looks: options by panel, one column of names and one of words, at any width.
+
+Typer's own tables break words at 60 columns and print Python types.
+"""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Any
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+from clipcount_cli.commands.options import GENERAL
+
+NAME_COLUMNS = 24  # a longer name has a line of its own
+MAX_COLUMNS = 100
+
+
+class HelpCommand(TyperCommand):
+    """A command whose help is grouped by `rich_help_panel`, its examples last."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        pieces = [name_of(p) if p.required else f"[{name_of(p)}]" for p in _arguments(self, ctx)]
+        usage = " ".join([ctx.command_path, "[OPTIONS]", *pieces])
+        formatter.write(f"Usage: {usage}\n\n{wrapped(self.help or '')}\n")
+        for panel, params in _panels(self, ctx).items():
+            formatter.write(f"\n{heading(panel)}\n")
+            formatter.write(listed((name_of(p), help_of(p)) for p in params))
+        if self.epilog:
+            formatter.write(f"\n{heading('Examples')}\n{textwrap.indent(self.epilog, '  ')}\n")
+
+
+class HelpGroup(TyperGroup):
+    """A group whose help lists its commands in full sentences."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        formatter.write(f"Usage: {ctx.command_path} [OPTIONS] COMMAND [ARGS]...\n\n")
+        formatter.write(f"{wrapped(self.help or '')}\n\n{heading('Commands')}\n")
+        commands = ((name, self.commands[name].help or "") for name in self.list_commands(ctx))
+        formatter.write(listed((name, text.partition("\n\n")[0]) for name, text in commands))
+        formatter.write(f"\n{heading('Options')}\n")
+        options = (p for p in self.get_params(ctx) if isinstance(p, TyperOption))
+        formatter.write(listed((name_of(p), help_of(p)) for p in options))
+        formatter.write(f"\nRun `{ctx.command_path} COMMAND --help` for a command's options.\n")
+
+
+def heading(title: str) -> str:
+    """A panel's title; its style is stripped if stdout is no terminal."""
+    return typer.style(f"{title}:", bold=True)
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """Paragraphs that fit the terminal; no word is ever broken."""
+    return "\n\n".join(
+        textwrap.fill(
+            " ".join(paragraph.split()),
+            _columns(),
+            initial_indent=indent,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for paragraph in text.split("\n\n")
+    )
+
+
+def listed(rows: Iterable[tuple[str, str]]) -> str:
+    """Names on the left, words on the right; below a name that is too long for its column."""
+    rows = list(rows)
+    width = min(NAME_COLUMNS, max((len(name) for name, _ in rows), default=0))
+    indent = " " * (width + 4)
+    lines = []
+    for name, text in rows:
+        words = wrapped(text, indent)
+        if len(name) > width:
+            lines += [f"  {name}", words]
+        else:
+            lines.append(f"  {name:<{width}}  {words[len(indent) :]}")
+    return "\n".join(lines) + "\n"
+
+
+def name_of(param: TyperArgument | TyperOption) -> str:
+    """`IMAGE`, `--json`, `-q, --quiet` or `--csv FILE`."""
+    if isinstance(param, TyperArgument):
+        return param.metavar or (param.name or "").upper()
+    names = ", ".join(sorted(param.opts, key=len))
+    if param.secondary_opts:
+        return names.replace("--", "--[no-]")
+    return names if param.is_flag else f"{names} {param.metavar or 'TEXT'}"
+
+
+def help_of(param: TyperArgument | TyperOption) -> str:
+    """The help text and, unless it says so itself, the default, or that a value is required."""
+    text = param.help or ""
+    if param.required:
+        return f"{text} [required]"
+    default = param.default
+    if default in (None, False) or default == "" or not param.show_default:
+        return text
+    value = default.value if isinstance(default, Enum) else default
+    return f"{text} [default: {value}]"
+
+
+def _arguments(command: TyperCommand, ctx: typer.Context) -> Sequence[TyperArgument]:
+    return [p for p in command.get_params(ctx) if isinstance(p, TyperArgument)]
+
+
+def _panels(
+    command: TyperCommand, ctx: typer.Context
+) -> dict[str, list[TyperArgument | TyperOption]]:
+    panels: dict[str, list[TyperArgument | TyperOption]] = {}
+    for param in command.get_params(ctx):
+        if isinstance(param, (TyperArgument, TyperOption)) and not param.hidden:
+            usual = "Arguments" if isinstance(param, TyperArgument) else GENERAL
+            panels.setdefault(param.rich_help_panel or usual, []).append(param)
+    return {**panels, GENERAL: panels.pop(GENERAL, [])}
+
+
+def _columns() -> int:
+    return min(MAX_COLUMNS, shutil.get_terminal_size().columns)
