@@ -17,8 +17,11 @@ from clipcount_cli.errors import WeightsError
 DENSITY_SCALE = 60.0  # the network is trained on density x 60: count = sum / 60
 GENERIC_PROMPT = "objects"  # asked where nothing says what to count
 
+COMPACT_CHANNELS = (40, 112, 1280)  # of EfficientNet-Lite0 at strides 8, 16 and 32
+
 Interaction = Literal["hierarchical", "naive", "add"]
 Readout = Literal["released", "eot"]
+ImageTowerName = Literal["clip", "efficientnet-lite0"]
 
 
 @dataclass(frozen=True)
@@ -43,17 +46,31 @@ class ClipConfig:
     text_width: int = 512
     text_heads: int = 8
     text_layers: int = 12
+    image_tower: ImageTowerName = "clip"  # "efficientnet-lite0": both towers are compact
+    text_row_width: int = 64  # channels of an embedding row, of the compact phrase encoder
     vocabulary: tuple[int, ...] = ()  # BPE ids that own an embedding row, all others share row 0;
     # empty: every id of CLIP's tokenizer owns one
 
     @property
+    def compact(self) -> bool:
+        """Whether both towers are those of towers.py."""
+        return self.image_tower != "clip"
+
+    @property
     def convolutional(self) -> bool:
-        return not isinstance(self.image_layers, int)
+        return self.compact or not isinstance(self.image_layers, int)
 
     @property
     def patch_width(self) -> int:
         """Channels of one patch feature: a ModifiedResNet's third stage is 16 times its width."""
+        if self.compact:
+            return COMPACT_CHANNELS[1]
         return self.image_width * 16 if self.convolutional else self.image_width
+
+    @property
+    def fine_width(self) -> int:
+        """Channels of a convolutional tower's features at twice the patches' resolution."""
+        return COMPACT_CHANNELS[0] if self.compact else self.patch_width // 2
 
     @property
     def grid_side(self) -> int:
@@ -83,7 +100,14 @@ class ModelConfig:
     fine_features: bool = False  # add the tower's own 28 x 28 features (ModifiedResNet only)
     text_gate: bool = False  # the prompt scales the patch channels too, instead of only shifting
     decoder_widths: tuple[int, ...] = ()  # channels a level; empty: halved at each level
+    attribute_width: int = 16  # compact towers: channels through which the decoder reads a prompt
+    bank: tuple[str, ...] = ()  # compact towers: nouns that a prompt is compared with
     taught: tuple[str, ...] = ()  # words and phrases it learned to count; empty: not recorded
+
+    @property
+    def read_width(self) -> int:
+        """Channels of the text that the patch-text interaction reads."""
+        return self.attribute_width if self.clip.compact else self.clip.embed_dim
 
 
 def to_json(config: Any) -> dict[str, Any]:

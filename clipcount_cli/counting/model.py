@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipcount_cli.config import ClipConfig, ModelConfig, WindowConfig
+from clipcount_cli.counting.recognition import Evidence
 
 NORM_GROUPS = 8  # of the decoder's GroupNorm
 EMPTY_LOGIT = -4.0  # where an untrained decoder begins: most pixels hold nothing
@@ -35,11 +36,13 @@ class PatchFeatures(NamedTuple):
     patches: Tensor  # (B, N, D), for the density decoder
     contrast: Tensor  # (B, N, C), for the similarity between patch and prompt
     fine: Tensor | None = None  # (B, 4N, F), the tower's features at twice the resolution
+    evidence: Evidence | None = None  # what each patch shows, of networks with compact towers
 
     def select(self, index: Tensor) -> PatchFeatures:
         """The features of windows `index` (K,), repeated as asked."""
         fine = None if self.fine is None else self.fine[index]
-        return PatchFeatures(self.patches[index], self.contrast[index], fine)
+        evidence = None if self.evidence is None else self.evidence.select(index)
+        return PatchFeatures(self.patches[index], self.contrast[index], fine, evidence)
 
 
 @functools.lru_cache(maxsize=8)
@@ -151,7 +154,7 @@ class InteractionBlock(nn.Module):
         self.fine_proj = nn.Linear(fine_width, width) if fine_width else None
         self.norm_self = nn.LayerNorm(width) if attend else None
         self.self_attention = SelfAttention(width, config.heads, dropout) if attend else None
-        self.read_text = ReadText(config.clip.embed_dim, width, dropout, config.text_gate)
+        self.read_text = ReadText(config.read_width, width, dropout, config.text_gate)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = MLP(width, int(width * config.mlp_ratio), dropout)
         self.drop_path = DropPath(config.drop_path)
@@ -303,19 +306,24 @@ class ClipCount(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        clip, width = config.clip, config.width
-        self.clip: Any = build_clip(clip)
-        self.image_tower = ImageTower(config)
-        if config.context_tokens:
-            self.context = nn.Parameter(torch.empty(config.context_tokens, clip.text_width))
-            nn.init.normal_(self.context, std=0.02)
-        self.patch_proj = nn.Linear(clip.patch_width, width)
-        self.contrast_proj = nn.Linear(clip.patch_width, clip.embed_dim)
+        width = config.width
+        self.patch_proj = nn.Linear(config.clip.patch_width, width)
+        self._add_towers()
         self.hierarchical = config.interaction == "hierarchical"
         self.interaction = self._interaction()
         self.interaction_norm = None if self.hierarchical else nn.LayerNorm(width)
         levels = config.decoder_widths or _halved(width, 4 if self.hierarchical else 2)
         self.decoder = DensityDecoder(width, levels, fine=self.hierarchical)
+
+    def _add_towers(self) -> None:
+        """CLIP, what is learned inside of it, and the projection into the space of its text."""
+        config, clip = self.config, self.config.clip
+        self.clip: Any = build_clip(clip)
+        self.image_tower = ImageTower(config)
+        if config.context_tokens:
+            self.context = nn.Parameter(torch.empty(config.context_tokens, clip.text_width))
+            nn.init.normal_(self.context, std=0.02)
+        self.contrast_proj = nn.Linear(clip.patch_width, clip.embed_dim)
 
     def _interaction(self) -> nn.ModuleList:
         config = self.config
@@ -323,7 +331,7 @@ class ClipCount(nn.Module):
             return nn.ModuleList()
         if config.interaction == "naive":
             return nn.ModuleList(InteractionBlock(config) for _ in range(config.depth))
-        fine_width = config.clip.patch_width // 2 if config.fine_features else 0
+        fine_width = config.clip.fine_width if config.fine_features else 0
         coarse = InteractionBlock(config)
         fine = InteractionBlock(config, True, config.fine_attention, fine_width)
         return nn.ModuleList([coarse, fine])

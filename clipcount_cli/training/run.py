@@ -20,6 +20,7 @@ import torch
 
 from clipcount_cli import console, distributed
 from clipcount_cli.config import RECIPES, Recipe, TrainConfig, to_json, train_config_from_json
+from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
@@ -131,7 +132,7 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
             )
         settings = _moved(settings, data, device)
         state, metadata = checkpoint.load_state(folder.last)
-        model = ClipCount(metadata.config)
+        model = build_model(metadata.config)
         model.load_state_dict(state, strict=False)
         dtypes = {name: tensor.dtype for name, tensor in state.items()}
         start = Start(model, settings.train, metadata.origin, dtypes)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
+from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, untaught
 from clipcount_cli.errors import UsageError, WeightsError
@@ -77,7 +78,7 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str])
     state, metadata = checkpoint.load_state(path)
     config = dataclasses.replace(RECIPES[recipe], **given)
     torch.manual_seed(config.seed)
-    model = ClipCount(model_config(metadata.config, config))
+    model = build_model(model_config(metadata.config, config))
     model.load_state_dict(state, strict=False)
     notices = tuple(_absent_notices(config, prompts))
     return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state), notices)
@@ -105,7 +106,7 @@ def _from_weights(
         )
     notices += _absent_notices(config, prompts)
     torch.manual_seed(config.seed)
-    model = ClipCount(wanted)
+    model = build_model(wanted)
     own = model.state_dict()
     checkpoint.require_shapes(
         {name: tuple(own[name].shape) for name in own if name in state},

@@ -157,11 +157,11 @@ def empty_model(config: ModelConfig, where: Path | None = None) -> ClipCount:
     """
     import torch
 
-    from clipcount_cli.counting.model import ClipCount
+    from clipcount_cli.counting.compact import build_model
 
     try:
         with torch.device("meta"):
-            model = ClipCount(config)
+            model = build_model(config)
     except Exception as error:  # torch's layers and open_clip refuse sizes in as many ways
         raise WeightsError(
             f"{where or 'the configuration'} describes a network that cannot be built: {error}",
