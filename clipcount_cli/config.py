@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from clipcount_cli.errors import WeightsError
 
 DENSITY_SCALE = 60.0  # the network is trained on density x 60: count = sum / 60
-GENERIC_PROMPT = "objects"  # asked where nothing says what to count
+GENERIC_PROMPT = "objects"  # used if nothing says what to count
 
 COMPACT_CHANNELS = (40, 112, 1280)  # of EfficientNet-Lite0 at strides 8, 16 and 32
 
@@ -164,11 +164,11 @@ def _fits(value: Any, kind: Any) -> bool:
 class Recipe(str, Enum):
     """The trainings that `train --recipe` knows.
 
-    `default` makes a model that obeys its prompt. `paper` is arXiv:2305.07304. `released` is what
+    `default` makes a model that follows its prompt. `paper` is arXiv:2305.07304. `released` is what
     the authors' code does: the text is read before its last token, so that a prompt of one token
-    has no effect; no prompt is ever absent; a dot's target peaks at 9.55 where the network reaches
-    1; the mask scales an averaged loss instead of leaving pixels out; the contrastive stage has 21
-    epochs of 220, and the learning rate's steps count from the first.
+    has no effect; no prompt is ever absent; a dot's target peaks at 9.55 although the network only
+    reaches 1; the mask scales an averaged loss instead of leaving pixels out; the contrastive stage
+    has 21 epochs of 220, and the learning rate's steps count from the first.
     """
 
     default = "default"
@@ -188,79 +188,91 @@ Borders = Literal["plain", "mirrored"]
 class TrainConfig:
     """How a network is trained; each field is an option of `train`. Defaults: recipe `default`."""
 
-    interaction: Annotated[Interaction, "how patches and prompt meet"] = "hierarchical"
-    tuning: Annotated[Tuning, "what of CLIP learns: visual prompts beside it, none, all"] = (
+    interaction: Annotated[Interaction, "how image patches and prompt are combined"] = (
+        "hierarchical"
+    )
+    tuning: Annotated[Tuning, "what to train of CLIP: only added visual prompts, nothing, all"] = (
         "prompts"
     )
-    contrast: Annotated[Contrast, "contrastive loss: patches and text, patches only, none"] = "both"
-    readout: Annotated[Readout, "where the text is read; `eot` sees the whole prompt"] = "eot"
+    contrast: Annotated[Contrast, "contrastive loss: on patches and text, on patches, none"] = (
+        "both"
+    )
+    readout: Annotated[Readout, "position at which the text is read; eot sees all of a prompt"] = (
+        "eot"
+    )
 
     heads: Annotated[int, "attention heads of the interaction"] = 4
-    depth: Annotated[int, "blocks of the interaction, where it is `naive`"] = 2
-    visual_prompts: Annotated[int, "learned tokens a layer of the image tower"] = 20
-    prompted_layers: Annotated[int, "layers of the image tower that have them"] = 10
-    context_tokens: Annotated[int, "learned vectors before the prompt"] = 2
-    dropout: Annotated[float, "share of channels left out at random"] = 0.1
-    drop_path: Annotated[float, "share of residual branches left out at random"] = 0.1
+    depth: Annotated[int, "blocks of the interaction `naive`"] = 2
+    visual_prompts: Annotated[int, "learned tokens per layer of the image tower"] = 20
+    prompted_layers: Annotated[int, "number of layers of the image tower with such tokens"] = 10
+    context_tokens: Annotated[int, "learned vectors in front of the prompt"] = 2
+    dropout: Annotated[float, "probability of dropping a channel"] = 0.1
+    drop_path: Annotated[float, "probability of dropping a residual branch"] = 0.1
 
-    epochs: Annotated[int, "passes over the training photographs, both stages together"] = 200
-    contrast_epochs: Annotated[int, "first epochs that have the contrastive loss alone"] = 0
-    batch: Annotated[int, "photographs a step, over all processes"] = 32
-    learning_rate: Annotated[float, "of AdamW, at its highest"] = 1e-4
-    beta1: Annotated[float, "AdamW's memory of gradients"] = 0.9
-    beta2: Annotated[float, "AdamW's memory of squared gradients"] = 0.95
-    weight_decay: Annotated[float, "of AdamW"] = 0.05
-    schedule: Annotated[Schedule, "learning rate: down to 0 at the end, or in steps"] = "cosine"
-    warmup_fraction: Annotated[float, "share of all steps in which the learning rate rises"] = 0.03
-    step_epochs: Annotated[int, "epochs between two steps of schedule `step`"] = 100
-    step_factor: Annotated[float, "what a step of schedule `step` multiplies by"] = 0.33
-    grad_clip: Annotated[float, "longest gradient, longer ones are shortened; 0: any"] = 1.0
-    ema_decay: Annotated[float, "decay of the weight average that is saved; 0: no average"] = 0.999
-    freeze_norms: Annotated[bool, "keep the batch norms' statistics of the start"] = True
-
-    sigma_px: Annotated[float, "spread of a dot; from 3.3 px a sigmoid can reach its peak"] = 4.0
-    target_side_px: Annotated[int, "side of the densities compared; half costs a quarter"] = 192
-    count_duplicates: Annotated[bool, "two dots in one pixel are two objects"] = True
-    mask: Annotated[Mask, "what is left out of the density loss at random"] = "pixel"
-    mask_keep_fraction: Annotated[float, "share of pixels that the mask keeps"] = 0.8
-    density_loss: Annotated[DensityLoss, "squared error, or cross-entropy, of each pixel"] = "bce"
-    density_weight: Annotated[float, "of the density loss"] = 10.0
-    count_weight: Annotated[float, "of the error of the count in 4 x 4 cells"] = 0.12
-    contrast_weight: Annotated[float, "of the contrastive loss beside the density's"] = 0.1
-    negative_weight: Annotated[float, "of the contrast with the other prompts of a photograph"] = (
-        0.1
+    epochs: Annotated[int, "passes over the training images, both stages together"] = 200
+    contrast_epochs: Annotated[int, "first epochs, with the contrastive loss alone"] = 0
+    batch: Annotated[int, "images per step, over all processes"] = 32
+    learning_rate: Annotated[float, "peak learning rate"] = 1e-4
+    beta1: Annotated[float, "decay of AdamW's mean of gradients"] = 0.9
+    beta2: Annotated[float, "decay of AdamW's mean of squared gradients"] = 0.95
+    weight_decay: Annotated[float, "weight decay of AdamW"] = 0.05
+    schedule: Annotated[Schedule, "decay of the learning rate: to 0 at the end, or in steps"] = (
+        "cosine"
     )
+    warmup_fraction: Annotated[float, "fraction of all steps with a rising learning rate"] = 0.03
+    step_epochs: Annotated[int, "epochs per step of the schedule `step`"] = 100
+    step_factor: Annotated[float, "factor on the learning rate at each such step"] = 0.33
+    grad_clip: Annotated[
+        float, "largest gradient norm, to which larger ones are scaled; 0: any"
+    ] = 1.0
+    ema_decay: Annotated[float, "decay of the weight average that is saved; 0: no average"] = 0.999
+    freeze_norms: Annotated[bool, "keep the initial statistics of batch norms"] = True
+
+    sigma_px: Annotated[float, "spread of a dot in pixels; a sigmoid reaches its peak from 3.3"] = (
+        4.0
+    )
+    target_side_px: Annotated[int, "side of the densities compared, in pixels"] = 192
+    count_duplicates: Annotated[bool, "count two dots in one pixel as two objects"] = True
+    mask: Annotated[
+        Mask, "random mask: on pixels of the density loss, on the loss itself, none"
+    ] = "pixel"
+    mask_keep_fraction: Annotated[float, "fraction of pixels that the mask keeps"] = 0.8
+    density_loss: Annotated[DensityLoss, "loss per pixel: squared error or cross-entropy"] = "bce"
+    density_weight: Annotated[float, "weight of the density loss"] = 10.0
+    count_weight: Annotated[float, "weight of the count error in 4 x 4 cells"] = 0.12
+    contrast_weight: Annotated[float, "weight of the contrastive loss"] = 0.1
+    negative_weight: Annotated[float, "weight of the contrast with an image's other prompts"] = 0.1
     tau: Annotated[float, "temperature of the contrastive loss"] = 0.07
     normalize_contrast: Annotated[bool, "divide the contrastive loss by the occupied patches"] = (
         False
     )
-    contrast_empty: Annotated[bool, "contrastive loss also where a prompt names nothing"] = False
-    occupied_threshold: Annotated[float, "a patch is occupied where the target is above this"] = 0.1
+    contrast_empty: Annotated[bool, "apply the contrastive loss to absent prompts too"] = False
+    occupied_threshold: Annotated[float, "target density above which a patch is occupied"] = 0.1
 
-    absent_prompts: Annotated[int, "classes that are not there, asked of each photograph"] = 1
-    class_mosaic_prob: Annotated[float, "windows that join photographs of different classes"] = 0.25
-    mosaic_prob: Annotated[float, "windows that join four parts of one photograph"] = 0.05
-    augment_prob: Annotated[float, "windows with noise, other colours, blur and affine change"] = (
-        0.4
-    )
+    absent_prompts: Annotated[int, "absent classes queried per image"] = 1
+    class_mosaic_prob: Annotated[float, "probability of a mosaic of different classes"] = 0.25
+    mosaic_prob: Annotated[float, "probability of a mosaic of four parts of one image"] = 0.05
+    augment_prob: Annotated[
+        float, "probability of the changes below: noise, colours, blur, affine transform"
+    ] = 0.4
     noise: Annotated[float, "standard deviation of the noise"] = 0.1
-    brightness: Annotated[float, "largest change of brightness"] = 0.3
-    contrast_jitter: Annotated[float, "largest change of contrast"] = 0.15
-    saturation: Annotated[float, "largest change of saturation"] = 0.2
-    hue: Annotated[float, "largest turn of the hue, 0.5 is half a circle"] = 0.2
-    blur_px: Annotated[float, "largest sigma of the blur"] = 2.0
-    rotation_deg: Annotated[float, "largest rotation"] = 15.0
-    scale: Annotated[float, "largest enlargement, and reduction"] = 0.2
-    shear_deg: Annotated[float, "largest shear"] = 10.0
-    translate: Annotated[float, "largest shift, as a share of the photograph"] = 0.2
-    borders: Annotated[Borders, "beyond the photograph: black or stretched, or also mirrored"] = (
+    brightness: Annotated[float, "largest relative change of brightness"] = 0.3
+    contrast_jitter: Annotated[float, "largest relative change of contrast"] = 0.15
+    saturation: Annotated[float, "largest relative change of saturation"] = 0.2
+    hue: Annotated[float, "largest shift of the hue; 0.5 is half the colour circle"] = 0.2
+    blur_px: Annotated[float, "largest sigma of the blur, in pixels"] = 2.0
+    rotation_deg: Annotated[float, "largest rotation, in degrees"] = 15.0
+    scale: Annotated[float, "largest relative change of size"] = 0.2
+    shear_deg: Annotated[float, "largest shear, in degrees"] = 10.0
+    translate: Annotated[float, "largest shift, as a fraction of the image"] = 0.2
+    borders: Annotated[Borders, "area beyond the image: black or stretched, or also mirrored"] = (
         "plain"
     )
 
-    cache_gb: Annotated[float, "photographs kept in memory, the rest in a file in RUN"] = 8.0
-    save_minutes: Annotated[float, "from one checkpoint to the next, validation beside"] = 10.0
-    validate_every: Annotated[int, "epochs from one validation to the next"] = 10
-    seed: Annotated[int, "of all randomness"] = 0
+    cache_gb: Annotated[float, "memory for decoded images; the others go to a file in RUN"] = 8.0
+    save_minutes: Annotated[float, "minutes between two checkpoints"] = 10.0
+    validate_every: Annotated[int, "epochs between two validations"] = 10
+    seed: Annotated[int, "seed of all randomness"] = 0
 
 
 PAPER = TrainConfig(
@@ -298,11 +310,15 @@ RECIPES: dict[Recipe, TrainConfig] = {
 
 
 def shown_default(name: str) -> str:
-    """A hyper-parameter's default in words; where recipes differ, each."""
-    values = {recipe.value: getattr(config, name) for recipe, config in RECIPES.items()}
+    """A hyper-parameter's default; if recipes differ, the default of each."""
+    values = {r.value: _yes_no(getattr(config, name)) for r, config in RECIPES.items()}
     if len(set(values.values())) == 1:
         return f"default: {values['default']}"
     return ", ".join(f"{recipe}: {value}" for recipe, value in values.items())
+
+
+def _yes_no(value: Any) -> Any:
+    return ("no", "yes")[value] if isinstance(value, bool) else value
 
 
 _FORMER_FIELDS = {

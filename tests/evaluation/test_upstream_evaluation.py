@@ -11,7 +11,7 @@ from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
 
-MINI = Path(__file__).parent / "golden" / "mini"
+MINI = Path(__file__).parents[1] / "golden" / "mini"
 RECORDED = json.loads((MINI / "upstream_eval.json").read_text())
 SPLITS = {
     "fsc147_val": ("fsc147", None, "val"),
