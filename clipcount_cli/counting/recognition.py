@@ -1,4 +1,4 @@
-"""Recognize what each patch shows: not how much it resembles a prompt, but whether more than others.
+"""Recognize what each patch shows: whether it resembles a prompt more than it resembles others.
 
 Image -> count, within step 3 of 5: model.py asks it which patches a prompt is about.
 
@@ -88,6 +88,6 @@ class Recognition(nn.Module):
 def _doubled(patches: Tensor) -> Tensor:
     """(B, N / 4, D) -> (B, N, D): twice the grid's side, bilinear."""
     side = math.isqrt(patches.shape[1])
-    grid = patches.transpose(1, 2).unflatten(2, (side, side))
+    grid = patches.transpose(1, 2).reshape(len(patches), -1, side, side)
     grid = F.interpolate(grid, scale_factor=2.0, mode="bilinear", align_corners=False)
     return grid.flatten(2).transpose(1, 2)
