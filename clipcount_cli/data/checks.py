@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from clipcount_cli.data.samples import Protocol, Sample, by_image
+from clipcount_cli.data.units import in_fractions, look_like_percent
 from clipcount_cli.errors import DataError, shortened
 
-_HEADER_READERS = 16  # threads; the disk or network is what they wait for
+HEADER_READERS = 16  # threads; the disk or network is what they wait for
 _EXIF_ORIENTATION = 0x0112
+_PAGED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # MPO holds previews
 _LYING_ORIENTATIONS = range(5, 9)  # turned by a quarter, so width and height change places
 
 # How far outside, as a share of the side, a dot may lie before a published set counts as broken.
 # FSC-147's evaluation clamps such dots; ShanghaiTech has some a tenth of the width outside
 # (ServiceNow/LCFCN#16), which its evaluation counts all the same.
-_MARGIN: dict[Protocol, float] = {"fsc147": 0.02, "carpk": 0.02, "shanghaitech": 0.25, "own": 0.0}
+_MARGIN: dict[Protocol, float] = {"fsc147": 0.02, "carpk": 0.02, "shanghaitech": 0.25, "own": 0.01}
+
+
+Suggest = Callable[[str], str]  # the name of a missing image -> what may be meant
 
 
 @dataclass
@@ -32,11 +36,18 @@ class Findings:
 
     problems: dict[str, list[str]] = field(default_factory=dict)  # kind -> items
     notices: list[str] = field(default_factory=list)
-    clamped: list[str] = field(default_factory=list)  # pictures with dots just outside
+    warnings: list[str] = field(default_factory=list)
 
     def add(self, kind: str, item: str) -> None:
         """Note that `item`, a file or a line of one, has a problem of this kind."""
         self.problems.setdefault(kind, []).append(item)
+
+    def take(self, others: Findings) -> None:
+        """Add what was found elsewhere."""
+        for kind, items in others.problems.items():
+            self.problems.setdefault(kind, []).extend(items)
+        self.notices += others.notices
+        self.warnings += others.warnings
 
     def raise_if_any(self, root: Path, layout: str) -> None:
         """Raise one DataError that lists all problems, by kind and with names."""
@@ -46,7 +57,7 @@ class Findings:
         lines = [f"- {kind} ({len(items)}): {shortened(items)}" for kind, items in kinds]
         raise DataError(
             "\n".join([f"{root} is broken, read as {layout}:", *lines]),
-            hint="mend or remove what is listed; nothing has been started",
+            hint="correct or remove what is listed; nothing has been started",
         )
 
 
@@ -54,72 +65,76 @@ def read_json(path: Path) -> Any:
     """The content of a JSON file; DataError with file and position if it is not one."""
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read as JSON: {error}") from error
 
 
-def read_table(path: Path, columns: Iterable[str]) -> list[tuple[int, dict[str, str]]]:
-    """(line number, row) of a CSV file; DataError if it lacks one of `columns`.
+class Header(NamedTuple):
+    """What the header of an image file says, without its pixels."""
 
-    Of each row only `columns` are kept, stripped; further columns of the file are left alone.
-    """
-    columns = tuple(columns)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            header = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = header
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise DataError(
-                    f"{path} lacks the column {', '.join(missing)}: its first line is "
-                    f"{','.join(header)!r}",
-                    hint=f"the first line has to name {','.join(columns)}",
-                )
-            return [
-                (reader.line_num, {name: (row[name] or "").strip() for name in columns})
-                for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}") from error
+    size: tuple[int, int]  # (width, height), upright
+    stored_size: tuple[int, int]  # before the EXIF orientation is applied
+    pages: int
 
 
-def upright_size(path: Path) -> tuple[int, int] | None:
-    """(width, height) from a picture's header, EXIF orientation applied; None if unreadable."""
+def read_header(path: Path) -> Header | None:
+    """The header of an image file; None if it is missing or cannot be read."""
     try:
         with Image.open(path) as image:
             lying = image.getexif().get(_EXIF_ORIENTATION) in _LYING_ORIENTATIONS
-            return image.size[::-1] if lying else image.size
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            size = image.size[::-1] if lying else image.size
+            pages = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
+            return Header(size, image.size, pages)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
         return None
 
 
-def check_samples(samples: Sequence[Sample], root: Path, findings: Findings) -> None:
-    """Look for each picture, and for dots outside it; headers are read, pixels are not.
+def check_samples(
+    samples: Sequence[Sample],
+    root: Path,
+    findings: Findings,
+    suggest: Suggest = lambda name: "",
+) -> None:
+    """Look for each image, for its stated size and for dots outside it; pixels are not read.
 
-    A file that is there but unreadable is left to whoever reads its pixels, and says why.
+    suggest: the name of a missing image -> what may be meant. A file that is there but unreadable
+    is left to whoever reads its pixels, and says why.
     """
     groups = by_image(samples)
-    with ThreadPoolExecutor(_HEADER_READERS) as pool:
-        sizes = list(pool.map(_size_if_there, (group[0].image for group in groups)))
-    for group, size in zip(groups, sizes, strict=True):
-        if size == "missing":
-            findings.add("missing images", relative(group[0].image, root))
-        elif size is not None:
-            for sample in group:
-                _check_dots(sample, size, findings)
-    if findings.clamped:
-        findings.notices.append(
-            "dots just outside their image are kept, as the published evaluation keeps them: "
-            + shortened(findings.clamped)
+    paths = [group[0].image for group in groups]
+    with ThreadPoolExecutor(HEADER_READERS) as pool:
+        found = dict(zip(paths, pool.map(read_header, paths), strict=True))
+    headers = {path: header for path, header in found.items() if header is not None}
+    clamped: dict[str, int] = {}
+    for path, group in zip(paths, groups, strict=True):
+        if path in headers:
+            size = headers[path].size
+            _check_size(group[0], headers[path], findings)
+            clamped[group[0].name] = sum(_check_dots(sample, size, findings) for sample in group)
+        elif not path.is_file():
+            findings.add("missing images", relative(path, root) + suggest(group[0].name))
+    _mention_clamped(clamped, samples, findings)
+    _mention_pages(headers, root, findings)
+    own = [sample for sample in samples if sample.protocol == "own"]
+    _check_units(own, headers, findings)
+
+
+def _check_size(sample: Sample, header: Header, findings: Findings) -> None:
+    stated = sample.stated_size
+    if stated is None or stated == header.size:
+        return
+    place = f"{sample.name} ({stated[0]} x {stated[1]} stated, {header.size[0]} x {header.size[1]}"
+    if stated == header.stored_size:
+        findings.add(
+            "images annotated as they are stored, not upright as EXIF turns them",
+            f"{place} upright; save the image upright, or annotate it so)",
         )
+    else:
+        findings.add("images of another size than the annotations state", f"{place})")
 
 
-def _size_if_there(path: Path) -> tuple[int, int] | Literal["missing"] | None:
-    return upright_size(path) if path.is_file() else "missing"
-
-
-def _check_dots(sample: Sample, size: tuple[int, int], findings: Findings) -> None:
+def _check_dots(sample: Sample, size: tuple[int, int], findings: Findings) -> int:
+    """Note dots far outside the image; how many lie just outside."""
     side = np.array(size, dtype=np.float64)
     points_px = sample.points_px
     beyond = np.maximum(-points_px, points_px - side)  # (K, 2), positive outside
@@ -129,8 +144,52 @@ def _check_dots(sample: Sample, size: tuple[int, int], findings: Findings) -> No
         more = f", {gross.sum()} such dots" if gross.sum() > 1 else ""
         place = f"{sample.name} (x {x:g}, y {y:g} in {size[0]} x {size[1]}{more})"
         findings.add("dots outside their image", place)
-    elif (beyond > 0).any():
-        findings.clamped.append(sample.name)
+        return 0
+    return int((beyond > 0).any(axis=1).sum())
+
+
+def _check_units(
+    samples: Sequence[Sample], headers: Mapping[Path, Header], findings: Findings
+) -> None:
+    points: dict[Path, np.ndarray] = {}
+    for sample in samples:
+        if sample.image in headers:
+            known = points.get(sample.image, np.zeros((0, 2), np.float32))
+            points[sample.image] = np.concatenate([known, sample.points_px])
+    name_of = {sample.image: sample.name for sample in samples}
+    for path in in_fractions(points):
+        kind = "images whose positions all lie in 0 to 1: pixels are needed, not fractions"
+        findings.add(kind, name_of[path])
+    if look_like_percent(points, {path: headers[path].size for path in points}):
+        findings.warnings.append(
+            "all positions lie in 0 to 100, although the images are larger: "
+            "are they percent? Pixels of the upright image are needed"
+        )
+
+
+def _mention_clamped(
+    clamped: Mapping[str, int], samples: Sequence[Sample], findings: Findings
+) -> None:
+    if total := sum(clamped.values()):
+        published = samples[0].protocol != "own"
+        reason = ", as in the published evaluation" if published else ""
+        names = [f"{name} ({number})" for name, number in clamped.items() if number]
+        findings.notices.append(
+            f"dots just outside their image ({total}) are moved to its edge{reason}: "
+            + shortened(names)
+        )
+
+
+def _mention_pages(headers: Mapping[Path, Header], root: Path, findings: Findings) -> None:
+    names = [
+        f"{relative(path, root)} ({header.pages})"
+        for path, header in headers.items()
+        if header.pages > 1
+    ]
+    if names:
+        findings.warnings.append(
+            f"only the first page of images with several pages is read: {shortened(names)}"
+        )
 
 
 def relative(path: Path, root: Path) -> str:

@@ -1,28 +1,31 @@
 """DIR -> samples: recognise the layout, read it, and find all that is wrong before the first step.
 
-Data set -> samples, step 3 of 3: samples.py <- fsc147.py, carpk.py, shanghaitech.py, custom.py
+Data set -> samples, step 3 of 3: samples.py <- fsc147.py, carpk.py, shanghaitech.py, own.py
 <- [datasets.py]. Commands call `load_dataset`; nothing else here is for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from clipcount_cli.data import carpk, fsc147, shanghaitech
-from clipcount_cli.data import custom as own
-from clipcount_cli.data.checks import Findings, check_samples
+from clipcount_cli.data import carpk, custom, fsc147, shanghaitech
+from clipcount_cli.data.checks import Findings, Suggest, check_samples
 from clipcount_cli.data.samples import Dataset, Sample
+from clipcount_cli.data.splits import hold_out
 from clipcount_cli.errors import DataError, UsageError, shortened
 
 TRAINING_SPLITS = ("train", "val")
-_HELD_OUT = 0.1  # of train, where a data set has no validation split
 _LAYOUTS = """known layouts:
   FSC-147       annotation_FSC147_384.json, Train_Test_Val_FSC_147.json, ImageClasses_FSC147.txt,
                 images_384_VarV2/
   CARPK         Annotations/, Images/, ImageSets/
   ShanghaiTech  part_A/ and part_B/, each with train_data/ and test_data/
-  own data      images/ with points.csv (image,prompt,x,y) or annotations.json (COCO)"""
+  own data      images/ with points.csv (image,prompt,x,y), counts.csv (image,prompt,count; eval
+                only), or annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT XML or ImageJ
+                points, also in folders train/, valid/ and test/"""
 
 
 def load_dataset(
@@ -30,76 +33,79 @@ def load_dataset(
 ) -> Dataset:
     """Read the data set in `root`, whose layout is recognised, and check what `splits` need.
 
-    part: A or B of ShanghaiTech; splits: those about to be used, or `all`. Their pictures are
-    looked for, and their dots held against the pictures' sizes. Raises DataError with all that is
+    part: A or B of ShanghaiTech; splits: those about to be used, or `all`. Their images are
+    looked for, and their dots held against the images' sizes. Raises DataError with all that is
     wrong at once, UsageError for a part or split that does not exist.
     """
     findings = Findings()
-    name, title, read = _read(root, part, findings)
-    dataset = Dataset(name, {split: tuple(samples) for split, samples in read.items()})
-    _check(dataset, root, splits, findings)
-    findings.raise_if_any(root, title)
-    return Dataset(name, dataset.splits, tuple(findings.notices))
+    read = _read(root, part, findings)
+    dataset = Dataset(read.name, {split: tuple(samples) for split, samples in read.splits.items()})
+    _refuse_counts(dataset, root, splits)
+    _check(dataset, root, splits, findings, read.suggest)
+    findings.raise_if_any(root, read.title)
+    return replace(dataset, notices=tuple(findings.notices), warnings=tuple(findings.warnings))
 
 
-def _read(
-    root: Path, part: str | None, findings: Findings
-) -> tuple[str, str, dict[str, list[Sample]]]:
-    """Name, title and samples of whatever lies in `root`."""
+def _refuse_counts(dataset: Dataset, root: Path, splits: Sequence[str]) -> None:
+    """Training needs positions."""
+    if "train" in splits and any(sample.count is not None for sample in dataset.split("all")):
+        raise DataError(
+            f"{root} gives counts without positions, which is enough for eval, not for training",
+            hint="mark the objects: points.csv with the columns image,prompt,x,y",
+        )
+
+
+class _Read(NamedTuple):
+    """A data set as its reader leaves it."""
+
+    name: str
+    title: str
+    splits: dict[str, list[Sample]]
+    suggest: Suggest = lambda name: ""
+
+
+def _read(root: Path, part: str | None, findings: Findings) -> _Read:
+    """Read whatever lies in `root`."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder", hint="--data takes the folder of a data set")
     if (parts := shanghaitech.find(root)) is not None:
         chosen = shanghaitech.choose(parts, part, findings)
-        read = _hold_out(shanghaitech.read(parts[chosen], findings))
-        return f"shanghaitech_{chosen}", f"{shanghaitech.TITLE} part {chosen}", read
+        splits = hold_out(shanghaitech.read(parts[chosen], findings))
+        return _Read(f"shanghaitech_{chosen}", f"{shanghaitech.TITLE} part {chosen}", splits)
     if part is not None:
         raise UsageError(f"--part {part} is for ShanghaiTech, and {root} is none")
     if (files := fsc147.find(root)) is not None:
-        return "fsc147", fsc147.TITLE, fsc147.read(files, findings)
+        return _Read("fsc147", fsc147.TITLE, fsc147.read(files, findings))
     if (home := carpk.find(root)) is not None:
-        return "carpk", carpk.TITLE, _hold_out(carpk.read(home, findings))
-    if (tables := own.find(root)) is not None:
-        return "own", own.TITLE, own.read(tables, findings)
+        return _Read("carpk", carpk.TITLE, hold_out(carpk.read(home, findings)))
+    if (data := custom.read(root, findings)) is not None:
+        return _Read("own", custom.TITLE, data.splits, data.suggest)
     raise DataError(f"{root} holds no data set of a known layout", hint=_LAYOUTS)
 
 
-def _hold_out(splits: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
-    """Take the tenth of train whose names hash lowest as val."""
-    train = splits["train"]
-    tenth = max(1, round(len(train) * _HELD_OUT)) if len(train) > 1 else 0
-    held_out = {sample.image for sample in sorted(train, key=_hash_share)[:tenth]}
-    return {
-        "train": [sample for sample in train if sample.image not in held_out],
-        "val": [sample for sample in train if sample.image in held_out],
-        "test": splits["test"],
-    }
-
-
-def _hash_share(sample: Sample) -> float:
-    return own.hash_share(sample.name)
-
-
-def _check(dataset: Dataset, root: Path, splits: Sequence[str], findings: Findings) -> None:
+def _check(
+    dataset: Dataset, root: Path, splits: Sequence[str], findings: Findings, suggest: Suggest
+) -> None:
     for split in splits:
         if split == "all" or split in dataset.splits:
             samples = dataset.split(split)
             if not samples:
                 findings.add("empty splits", split)
-            check_samples(samples, root, findings)
+            check_samples(samples, root, findings, suggest)
         elif set(splits) == set(TRAINING_SPLITS):
             findings.add("empty splits", split)
         else:
             dataset.split(split)  # names the splits there are
     samples = dataset.split("all")
-    if samples and not any(len(sample.points_px) for sample in samples):
+    if samples and not any(sample.truth for sample in samples):
         findings.add("no dots at all", f"{len(samples)} images without any")
     _mention_shared_classes(dataset, findings)
 
 
 def _mention_shared_classes(dataset: Dataset, findings: Findings) -> None:
-    """Say which classes of train also stand in test; benchmarks of one class are made so."""
-    if dataset.name not in ("fsc147", "own"):
+    """Name the classes of train that are also in test; other data sets are made so."""
+    if dataset.name != "fsc147":
         return
     train, test = ({s.prompt for s in dataset.splits.get(name, ())} for name in ("train", "test"))
     if shared := sorted(train & test):
-        findings.notices.append(f"classes of train that also stand in test: {shortened(shared)}")
+        findings.notices.append(f"classes of train that are also in test: {shortened(shared)}")

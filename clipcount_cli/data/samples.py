@@ -30,6 +30,13 @@ class Sample:
     prompt: str
     points_px: np.ndarray  # (K, 2) float32 as (x, y), in pixels of the upright full-size picture
     protocol: Protocol = "own"
+    stated_size: tuple[int, int] | None = None  # (width, height) of the picture, if annotations say
+    count: int | None = None  # the true count, if it is known without positions
+
+    @property
+    def truth(self) -> int:
+        """How many objects the annotations give."""
+        return len(self.points_px) if self.count is None else self.count
 
 
 class Prepared(NamedTuple):
@@ -47,6 +54,7 @@ class Dataset:
     name: str  # fsc147, carpk, shanghaitech_A, shanghaitech_B or own
     splits: Mapping[str, tuple[Sample, ...]]
     notices: tuple[str, ...] = field(default=())  # worth saying, no reason to refuse
+    warnings: tuple[str, ...] = field(default=())  # what may make the figures wrong
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of one split, or of `all`; UsageError names the splits there are."""
@@ -72,7 +80,7 @@ def prepare_pixels(sample: Sample, pixels: np.ndarray) -> Prepared:
     points_px = sample.points_px
     if sample.protocol == "shanghaitech":
         pixels, points_px = _lay_down(pixels, points_px)
-    return Prepared(pixels, _clamp(points_px, pixels), len(points_px))
+    return Prepared(pixels, _clamp(points_px, pixels), sample.truth)
 
 
 def _round_down(pixels: np.ndarray, points_px: np.ndarray) -> Prepared:

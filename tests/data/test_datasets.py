@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipcount_cli.data.checks import Findings
-from clipcount_cli.data.custom import hash_splits
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.data.samples import Sample, prepare, prepare_pixels
+from clipcount_cli.data.splits import hash_splits
 from clipcount_cli.errors import DataError, UsageError
 
 MINI = Path(__file__).parents[1] / "golden" / "mini"
@@ -311,9 +311,7 @@ def test_a_coco_box_that_is_not_four_numbers_is_named(bbox, tmp_path):
 
     message = broken(tmp_path, splits=["all"])
 
-    assert (
-        "annotations without a box of four numbers in annotations.json (1): annotation" in message
-    )
+    assert "objects whose position cannot be read (1): annotations.json: annotation 33" in message
     assert message.endswith("annotation 33")
 
 
@@ -403,7 +401,7 @@ def test_a_data_set_without_any_dot_is_refused(tmp_path):
 def test_classes_of_train_that_stand_in_test_are_said_and_not_refused(tmp_path):
     root = make_fsc147(tmp_path, FSC_SPLITS, {**FSC_CLASSES, "4.jpg": "pens"})
 
-    assert any("also stand in test: pens" in notice for notice in load_dataset(root).notices)
+    assert any("are also in test: pens" in notice for notice in load_dataset(root).notices)
 
 
 def test_rows_of_points_csv_that_make_no_sense_are_told_with_their_lines(tmp_path):
@@ -421,9 +419,9 @@ def test_rows_of_points_csv_that_make_no_sense_are_told_with_their_lines(tmp_pat
 
 def test_points_csv_without_its_columns_says_what_its_first_line_is(tmp_path):
     make_own(tmp_path, [], [])
-    (tmp_path / "points.csv").write_text("image;prompt;x;y\n")
+    (tmp_path / "points.csv").write_text("image;prompt;place\n")
 
-    assert "lacks the column image, prompt, x, y" in broken(tmp_path)
+    assert "lacks the column x, y: its first line is 'image;prompt;place'" in broken(tmp_path)
 
 
 def test_split_csv_is_checked_against_the_points(tmp_path):

@@ -1,0 +1,130 @@
+"""COCO: one JSON of images, categories and annotations, in the dialects of its exporters.
+
+annotated.py <- [coco.py]. Written by Roboflow, CVAT, Label Studio, VIA, makesense and many more:
+ids may be texts, names may have backslashes, and a shape may be a box, polygons or keypoints.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from clipcount_cli.data.checks import Findings
+from clipcount_cli.data.formats.annotated import (
+    AnnotatedImage,
+    Point,
+    noting_faults,
+    shape_centre,
+    sized_box_centre,
+    stated_size,
+)
+from clipcount_cli.errors import DataError, shortened
+
+TITLE = "COCO"
+_LISTS = ("images", "categories", "annotations")
+_VISIBLE_FROM = 1  # a keypoint's flag: 0 not labelled, 1 hidden, 2 visible
+
+
+def recognises(data: Any) -> bool:
+    """Whether a JSON file holds COCO's three lists."""
+    return isinstance(data, dict) and all(isinstance(data.get(name), list) for name in _LISTS)
+
+
+def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
+    """The images of a COCO file in its order; DataError if it is none."""
+    try:
+        images = _by_id(_objects(data, "images"), "file_name", path, findings)
+        prompts = _by_id(_objects(data, "categories"), "name", path, findings)
+        annotations = _objects(data, "annotations")
+        annotated = {
+            key: AnnotatedImage(
+                str(image["file_name"]),
+                path,
+                size=stated_size(image.get("width"), image.get("height")),
+            )
+            for key, image in images.items()
+        }
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} is not a COCO file: it lacks {error}",
+            hint="it needs the lists images, categories and annotations",
+        ) from error
+    crowds: list[str] = []
+    for annotation in annotations:
+        place = f"annotation {annotation.get('id')}"
+        image = annotated.get(_key(annotation.get("image_id")))
+        category = prompts.get(_key(annotation.get("category_id")))
+        if image is None or category is None:
+            kind = "annotations of an unknown image or category"
+            findings.add(kind, f"{path.name}: {place}")
+        elif annotation.get("iscrowd"):
+            crowds.append(f"{image.name} ({category['name']})")
+        else:
+            with noting_faults(findings, path, place):
+                image.add(str(category["name"]), _centre(annotation))
+    _mention(annotated.values(), prompts, crowds, findings)
+    return list(annotated.values())
+
+
+def _objects(data: Any, name: str) -> list[dict[str, Any]]:
+    """The list `name` of a COCO file; TypeError if it is something else."""
+    found = data[name]
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise TypeError(f"{name!r} as a list of objects")
+    return found
+
+
+def _by_id(
+    objects: Iterable[dict[str, Any]], name: str, path: Path, findings: Findings
+) -> dict[str, dict[str, Any]]:
+    """Objects by their id; one id for two different names is a problem."""
+    found: dict[str, dict[str, Any]] = {}
+    for each in objects:
+        first = found.setdefault(_key(each["id"]), each)
+        if first[name] != each[name]:
+            findings.add(
+                "ids given twice", f"{path.name}: {each['id']} ({first[name]}, {each[name]})"
+            )
+    return found
+
+
+def _key(number: object) -> str:
+    """An id as a text: exporters write 7, "7" and 7.0 for the same one."""
+    integral = isinstance(number, float) and number.is_integer()
+    return str(int(number) if integral else number)  # type: ignore[call-overload]
+
+
+def _centre(annotation: Mapping[str, Any]) -> Point:
+    """The centre of an annotation's box, else of its polygons, else of its labelled keypoints."""
+    box = annotation.get("bbox")
+    polygons = annotation.get("segmentation")
+    keypoints = annotation.get("keypoints")
+    if box and (any(map(float, box[2:])) or not (polygons or keypoints)):
+        x, y, width, height = box
+        return sized_box_centre(x, y, width, height)
+    if isinstance(polygons, list) and polygons:
+        rings = polygons if isinstance(polygons[0], list) else [polygons]
+        return shape_centre(pair for ring in rings for pair in _pairs(ring))
+    flat = keypoints or []
+    marks = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
+    return shape_centre((x, y) for x, y, flag in marks if flag >= _VISIBLE_FROM)
+
+
+def _pairs(flat: list[float]) -> Iterable[tuple[float, float]]:
+    return zip(flat[0::2], flat[1::2], strict=True)
+
+
+def _mention(
+    images: Iterable[AnnotatedImage],
+    prompts: Mapping[str, dict[str, Any]],
+    crowds: list[str],
+    findings: Findings,
+) -> None:
+    if crowds:
+        findings.notices.append(f"boxes around whole crowds are left out: {shortened(crowds)}")
+    used = Counter(prompt for image in images for prompt in image.points)
+    if unused := sorted({str(each["name"]).strip() for each in prompts.values()} - used.keys()):
+        # exporters add umbrella categories that no box ever has: no reason to refuse
+        findings.notices.append(f"categories without any object: {shortened(unused)}")

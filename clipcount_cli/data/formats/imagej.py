@@ -1,0 +1,58 @@
+"""ImageJ and Fiji: the results table of the multi-point tool, saved as CSV.
+
+annotated.py <- [imagej.py]. One table per image, named like it, unless "Display label" was ticked:
+then the column Label names the image of each point.
+"""
+
+from __future__ import annotations
+
+import re
+
+from clipcount_cli.data.checks import Findings
+from clipcount_cli.data.formats.annotated import (
+    UNNAMED,
+    AnnotatedImage,
+    noting_faults,
+    shape_centre,
+)
+from clipcount_cli.data.tables import Table
+
+TITLE = "ImageJ points"
+# columns of a results table beside X and Y, whichever "Set Measurements" has ticked
+_MEASURED = {"", "area", "mean", "min", "max", "ch", "slice", "frame", "counter", "count"}
+_SLICE_COLUMNS = ("slice", "frame")
+# what users add to the name of an image when they save its table: "Results of a", "a_points"
+_ADDED = re.compile(
+    r"^results?(?: (?:of|from|for))?(?:[ _-]+|$)|[ _-]+(?:results?|points?|counts?)$", re.IGNORECASE
+)
+
+
+def recognises_table(table: Table) -> bool:
+    """Whether a table has X and Y, and columns as ImageJ calls them."""
+    columns = set(table.columns)
+    return {"x", "y"} <= columns and bool(columns & _MEASURED) and columns <= _known(columns)
+
+
+def _known(columns: set[str]) -> set[str]:
+    """Columns of a results table; those of a table of another program are not among them."""
+    others = {"image", "filename", "file", "prompt", "class", "width", "height"}
+    return columns - others
+
+
+def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
+    """The image, or the images, of a results table; ImageJ knows no classes."""
+    number = table.numbers(("x", "y"))
+    stem = _ADDED.sub("", table.path.stem)
+    images: dict[str, AnnotatedImage] = {}
+    for line, cells in table.rows:
+        # the label is `image.tif`, or `image.tif:slice label` in a stack
+        name = cells.get("label", "").partition(":")[0]
+        image = images.setdefault(name, AnnotatedImage(name, table.path, stem))
+        with noting_faults(findings, table.path, f"line {line}"):
+            image.add(UNNAMED, shape_centre([(number(cells["x"]), number(cells["y"]))]))
+        if any(
+            cells.get(column, "").isdigit() and int(cells[column]) > 1 for column in _SLICE_COLUMNS
+        ):
+            kind = "points on further slices of a stack, of which only the first is read"
+            findings.add(kind, f"{table.path.name}: line {line}")
+    return [*images.values()] or [AnnotatedImage("", table.path, stem)]

@@ -1,0 +1,129 @@
+"""Find the image that a table means, although it spells the name in its own way.
+
+tables.py -> [names.py]. Tables travel between systems: `\\` for `/`, composed or decomposed
+accents, `.JPG` for `.jpg`, and paths of the machine that wrote them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+_SIMILAR = 0.75  # share of common characters from which a name is suggested
+_FOREIGN = re.compile(r"[A-Za-z]:/|/|\.\./|[a-z][a-z0-9+.-]+://")  # a path of another place
+
+
+def written_name(cell: str) -> str:
+    """The name in `cell` with `/` between folders and without a leading `./`."""
+    name = cell.strip().replace("\\", "/")
+    while name.startswith("./"):
+        name = name[2:]
+    return name
+
+
+def spelling(name: str) -> str:
+    """What all spellings of one name have in common: composed accents, a lower-case suffix."""
+    stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
+    return stem + dot + suffix.lower()
+
+
+class Spellings:
+    """Known names, to be found under another spelling."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = list(dict.fromkeys(names))
+        self._exact = set(self.names)
+        self._by_spelling: dict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            self._by_spelling[spelling(name)].append(name)
+
+    def find(self, name: str) -> str | None:
+        """The known name that `name` is, or spells otherwise; None if there is none, or several."""
+        if name in self._exact:
+            return name
+        found = self._by_spelling.get(spelling(name), [])
+        return found[0] if len(found) == 1 else None
+
+    def suggest(self, name: str) -> str:
+        """` (did you mean "x"?)` if a similar name is known, else nothing."""
+        key = spelling(name).casefold()
+        whole = {known.casefold(): known for known in self.names}
+        bases = {PurePosixPath(known).name: whole[known] for known in whole}
+        for similar_to, names in ((key, whole), (PurePosixPath(key).name, bases)):
+            if matches := difflib.get_close_matches(similar_to, names, 1, _SIMILAR):
+                return f' (did you mean "{names[matches[0]]}"?)'
+        return ""
+
+
+class Located(NamedTuple):
+    """Where an image is."""
+
+    path: Path
+    exact: bool  # False: only the last parts of the name fit
+
+
+class ImageIndex:
+    """The images below a folder, found by the names that annotations use."""
+
+    def __init__(self, root: Path, images: Sequence[Path]) -> None:
+        self.root = root
+        self.folders = list(dict.fromkeys(path.parent for path in images))
+        self._images = list(images)
+        self._spellings = Spellings(path.relative_to(root).as_posix() for path in images)
+        self._by_base: dict[str, list[str]] = defaultdict(list)
+        for name in self._spellings.names:
+            self._by_base[spelling(PurePosixPath(name).name)].append(name)
+
+    def find(self, name: str, homes: Sequence[Path]) -> Located | None:
+        """The image called `name` in one of `homes`, else the one whose path ends most alike."""
+        for home in homes:
+            if os.path.isfile(home / name):  # noqa: PTH113 - False for names no system allows
+                return Located(home / name, True)
+        for home in homes:
+            inside = os.path.relpath(home / name, self.root).replace(os.sep, "/")
+            if (known := self._spellings.find(inside)) is not None:
+                return Located(self.root / known, True)
+        if "/" in name and not _FOREIGN.match(name):
+            return None
+        known = self._most_alike(name)
+        return None if known is None else Located(self.root / known, False)
+
+    def find_stem(self, stem: str, homes: Sequence[Path]) -> Located | None:
+        """The image called `stem`, with or without its suffix, in `homes`, else anywhere.
+
+        Without a stem: the only image in the first of `homes`.
+        """
+        near = [path for path in self._images if path.parent in homes]
+        for pool in (near, self._images) if stem else ():
+            key = spelling(stem)
+            named = [path for path in pool if key in (spelling(path.stem), spelling(path.name))]
+            if len(named) == 1:
+                return Located(named[0], True)
+        alone = [path for path in self._images if path.parent == homes[0]]
+        return Located(alone[0], True) if not stem and len(alone) == 1 else None
+
+    def suggest(self, name: str) -> str:
+        """` (did you mean "x"?)` if an image has a similar name, else nothing."""
+        return self._spellings.suggest(name)
+
+    def _most_alike(self, name: str) -> str | None:
+        parts = PurePosixPath(spelling(name)).parts
+        shared = {
+            known: _shared_tail(parts, PurePosixPath(spelling(known)).parts)
+            for known in self._by_base.get(parts[-1] if parts else "", ())
+        }
+        best = [known for known, length in shared.items() if length == max(shared.values())]
+        return best[0] if len(best) == 1 else None
+
+
+def _shared_tail(first: Sequence[str], second: Sequence[str]) -> int:
+    pairs = zip(reversed(first), reversed(second), strict=False)
+    return next(
+        (n for n, (one, other) in enumerate(pairs) if one != other), min(len(first), len(second))
+    )

@@ -1,0 +1,213 @@
+"""Annotations become pictures: one per image file, however often and as whatever it is listed.
+
+recognise.py, names.py -> [pictures.py] -> custom.py. An object listed twice at the same place, in
+one file or in two spellings of an image's name, counts once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from clipcount_cli.config import GENERIC_PROMPT
+from clipcount_cli.data.checks import HEADER_READERS, Findings, read_header, relative
+from clipcount_cli.data.formats.annotated import UNNAMED, AnnotatedImage, Point
+from clipcount_cli.data.names import ImageIndex, Located, written_name
+from clipcount_cli.data.samples import Sample, as_points
+from clipcount_cli.data.splits import SPLIT_NAMES, folder_split
+from clipcount_cli.errors import shortened
+
+IMAGES = "images"
+_BESIDE = (IMAGES, "JPEGImages", "data")  # where exporters put images, seen from annotations
+# folders whose names do not say what their images show
+_STRUCTURAL = {*(folder.lower() for folder in _BESIDE), "image", "labels", "annotations", "default"}
+
+
+@dataclass
+class Picture:
+    """One image, and all that annotations say about it."""
+
+    name: str  # as it is called first
+    path: Path
+    exact: bool  # False: found by the last parts of its name only
+    also: list[str] = field(default_factory=list)  # what it is called elsewhere
+    points: dict[str, dict[Path, list[Point]]] = field(default_factory=dict)  # by prompt and file
+    counts: dict[str, int] = field(default_factory=dict)
+    size: tuple[int, int] | None = None  # (width, height) as stated
+    split: str | None = None
+    in_fractions: bool = False
+
+    @property
+    def prompts(self) -> list[str]:
+        return list(dict.fromkeys([*self.points, *self.counts]))
+
+    def take(self, image: AnnotatedImage) -> None:
+        """Add what one annotation file says."""
+        for prompt, points in image.points.items():
+            self.points.setdefault(prompt, {}).setdefault(image.source, []).extend(points)
+        self.counts.update(image.counts)
+        self.size = self.size or image.size
+        self.split = self.split or image.split
+        self.in_fractions = image.in_fractions
+
+
+def gather(
+    images: Iterable[AnnotatedImage], index: ImageIndex, findings: Findings
+) -> dict[str, Picture]:
+    """One picture per image file, under the file's real path, in the order of the annotations."""
+    homes = _Homes(index)
+    pictures: dict[str, Picture] = {}
+    for image in images:
+        name, found = _locate(image, index, homes.of(image))
+        path = found.path if found else homes.of(image)[0] / name
+        picture = Picture(name, path, found.exact if found else True)
+        known = pictures.setdefault(os.path.realpath(path), picture)
+        if known is not picture:
+            known.also.append(name)
+            if not (known.exact or picture.exact) and known.name != name:
+                kind = "names that fit one and the same image"
+                findings.add(kind, f"{known.name} and {name} ({relative(path, index.root)})")
+        known.take(image)
+    _mention_repeated(pictures.values(), findings)
+    return pictures
+
+
+class _Homes:
+    """The folders in which an annotation file's images are looked for, the likeliest first."""
+
+    def __init__(self, index: ImageIndex) -> None:
+        self._root = index.root
+        self._by_split: dict[str | None, list[Path]] = {}
+        for folder in index.folders:
+            split = folder_split(PurePosixPath(relative(folder / "x", self._root)))
+            self._by_split.setdefault(split, []).append(folder)
+        self._known: dict[Path, list[Path]] = {}
+
+    def of(self, image: AnnotatedImage) -> list[Path]:
+        source = image.source
+        if source not in self._known:
+            beside = source.parent
+            split = folder_split(PurePosixPath(relative(source, self._root)))
+            homes = [] if beside == self._root else [beside]
+            homes += [self._root / IMAGES, self._root]
+            homes += [home / name for home in (beside, beside.parent) for name in _BESIDE]
+            homes += self._by_split.get(split, []) if split else []
+            self._known[source] = list(dict.fromkeys(homes))
+        return self._known[source]
+
+
+def _locate(
+    image: AnnotatedImage, index: ImageIndex, homes: Sequence[Path]
+) -> tuple[str, Located | None]:
+    """What an image is called, and where it is; by its stem if it was renamed since."""
+    name = written_name(image.name)
+    found = index.find(name, homes) if name else None
+    if found is not None:
+        return (relative(Path(name), index.root) if Path(name).is_absolute() else name), found
+    found = index.find_stem(image.stem, homes) if image.stem or not name else None
+    if found is not None:
+        inside = index.root / IMAGES
+        return relative(
+            found.path, inside if found.path.is_relative_to(inside) else index.root
+        ), found
+    return name or image.stem, None
+
+
+def _mention_repeated(pictures: Iterable[Picture], findings: Findings) -> None:
+    repeated = []
+    for picture in pictures:
+        if picture.also:
+            others = sorted(set(picture.also) - {picture.name})
+            repeated.append(
+                f"{picture.name} (also as {', '.join(others)})" if others else picture.name
+            )
+    if repeated:
+        findings.notices.append(
+            f"{len(repeated)} images are listed twice or more, and are one image each: "
+            + shortened(repeated)
+        )
+
+
+def name_unnamed(pictures: Iterable[Picture], root: Path, findings: Findings) -> None:
+    """Give objects without a class the name of their image's sub-folder, else "objects"."""
+    named: dict[str, int] = {}
+    for picture in pictures:
+        if UNNAMED in picture.points:
+            prompt = _folder_prompt(picture, root)
+            for source, points in picture.points.pop(UNNAMED).items():
+                picture.points.setdefault(prompt, {}).setdefault(source, []).extend(points)
+                named[prompt] = named.get(prompt, 0) + len(points)
+    if named:
+        shown = shortened([f'"{prompt}" ({number})' for prompt, number in named.items()])
+        findings.notices.append(
+            f"objects without a class are named by the sub-folder of their image, else "
+            f'"{GENERIC_PROMPT}": {shown}'
+        )
+
+
+def _folder_prompt(picture: Picture, root: Path) -> str:
+    folder = PurePosixPath(relative(picture.path, root)).parent.name
+    structural = folder.lower() in _STRUCTURAL or folder.lower() in SPLIT_NAMES
+    return GENERIC_PROMPT if structural else folder or GENERIC_PROMPT
+
+
+def add_negatives(pictures: Sequence[Picture], findings: Findings) -> None:
+    """An image that was annotated and has no object shows none of the classes in use."""
+    used = sorted(
+        {prompt for p in pictures for prompt, found in p.points.items() if any(found.values())}
+    )
+    bare = [picture for picture in pictures if not picture.prompts]
+    for picture in bare:
+        for prompt in used:
+            picture.points[prompt] = {}
+    if bare and used:
+        findings.notices.append(
+            f"{len(bare)} images without any object are taken to show no {shortened(used)}: "
+            + shortened([picture.name for picture in bare])
+        )
+
+
+def to_pixels(pictures: Sequence[Picture]) -> None:
+    """Turn fractions of width and height into pixels of the upright image."""
+    with ThreadPoolExecutor(HEADER_READERS) as pool:
+        headers = list(pool.map(read_header, (picture.path for picture in pictures)))
+    for picture, header in zip(pictures, headers, strict=True):
+        width, height = header.size if header else (1, 1)  # reading its pixels will say why not
+        for by_source in picture.points.values():
+            for source, points in by_source.items():
+                by_source[source] = [(x * width, y * height) for x, y in points]
+
+
+def to_samples(pictures: dict[str, Picture], findings: Findings) -> dict[str, list[Sample]]:
+    """One sample per prompt of each picture; objects listed twice are counted once."""
+    doubled: list[str] = []
+    samples = {key: [*_samples(picture, doubled, findings)] for key, picture in pictures.items()}
+    if doubled:
+        findings.notices.append(
+            f"objects listed twice at the same place count once: {shortened(doubled)}"
+        )
+    return samples
+
+
+def _samples(picture: Picture, doubled: list[str], findings: Findings) -> Iterator[Sample]:
+    for prompt in picture.prompts:
+        by_source = picture.points.get(prompt, {})
+        distinct = {source: dict.fromkeys(points) for source, points in by_source.items()}
+        merged = {point: None for points in distinct.values() for point in points}
+        if any(points.keys() != merged.keys() for points in distinct.values()):
+            files = ", ".join(source.name for source in distinct)
+            kind = "images that two files annotate differently"
+            findings.add(kind, f"{picture.name} ({prompt}: {files})")
+        if more := sum(map(len, by_source.values())) - len(merged):
+            doubled.append(f"{picture.name} ({more})")
+        yield Sample(
+            picture.name,
+            picture.path,
+            prompt,
+            as_points(list(merged)),
+            stated_size=picture.size,
+            count=picture.counts.get(prompt),
+        )

@@ -1,0 +1,225 @@
+"""Recognise whatever annotations a folder holds, by their content, and read them.
+
+tables.py, names.py, formats/ -> [recognise.py] -> custom.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipcount_cli.data.checks import Findings, read_json, relative
+from clipcount_cli.data.formats import coco, counted, cvat, imagej, labelme, tabular, via, voc, yolo
+from clipcount_cli.data.formats.annotated import AnnotatedImage
+from clipcount_cli.data.formats.safe_xml import read_xml
+from clipcount_cli.data.tables import read_table
+from clipcount_cli.errors import DataError, shortened
+
+POINTS, COCO, COUNTS, SPLIT_TABLE = "points.csv", "annotations.json", "counts.csv", "split.csv"
+_NO_ANNOTATIONS = (COUNTS, SPLIT_TABLE, "prompts.csv")  # tables of another purpose
+_WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
+YAML_SUFFIXES = (".yaml", ".yml")
+_FILES_SHOWN = 3
+
+
+class FileFormat(NamedTuple):
+    """How the files of one format are recognised once they are parsed, and read."""
+
+    title: str
+    recognises: Callable[[Any], bool]
+    read: Callable[[Any, Path, Findings], list[AnnotatedImage]]
+
+
+def _of_table(
+    read: Callable[[Any, Findings], list[AnnotatedImage]],
+) -> Callable[[Any, Path, Findings], list[AnnotatedImage]]:
+    return lambda table, _, findings: read(table, findings)
+
+
+# Suffixes -> what parses such files, and the formats they may be in.
+PARSERS: tuple[tuple[tuple[str, ...], Callable[[Path], Any], tuple[FileFormat, ...]], ...] = (
+    (
+        (".json",),
+        read_json,
+        (
+            FileFormat(coco.TITLE, coco.recognises, coco.read),
+            FileFormat(via.TITLE, via.recognises, via.read),
+            FileFormat(labelme.TITLE, labelme.recognises, labelme.read),
+        ),
+    ),
+    (
+        (".xml",),
+        read_xml,
+        (
+            FileFormat(cvat.TITLE, cvat.recognises, cvat.read),
+            FileFormat(voc.TITLE, voc.recognises, voc.read),
+        ),
+    ),
+    (
+        (".csv", ".tsv"),
+        read_table,
+        (
+            FileFormat(via.TITLE, via.recognises_table, _of_table(via.read_table)),
+            FileFormat(tabular.TITLE, tabular.recognises_table, _of_table(tabular.read_table)),
+            FileFormat(imagej.TITLE, imagej.recognises_table, _of_table(imagej.read_table)),
+        ),
+    ),
+)
+# If a folder holds several, the first of these is read.
+PRIORITY = (
+    *(coco.TITLE, yolo.TITLE, cvat.TITLE, voc.TITLE, via.TITLE, labelme.TITLE),
+    *(tabular.TITLE, imagej.TITLE),
+)
+
+
+@dataclass
+class Listing:
+    """The files below a folder, hidden ones left out, in the order of their paths."""
+
+    root: Path
+    images: list[Path] = field(default_factory=list)
+    by_suffix: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
+
+    def of(self, *suffixes: str) -> list[Path]:
+        """The files with one of `suffixes`."""
+        return [path for suffix in suffixes for path in self.by_suffix.get(suffix, [])]
+
+
+@dataclass
+class Reading:
+    """All annotations of one format in a folder."""
+
+    title: str
+    files: list[Path] = field(default_factory=list)
+    images: list[AnnotatedImage] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
+
+
+def list_files(root: Path) -> Listing:
+    """Every file below `root`; links are followed, but never back into a folder they lie in."""
+    from clipcount_cli.counting.images import IMAGE_SUFFIXES
+
+    listing = Listing(root)
+    for path in _walk(root, frozenset()):
+        suffix = path.suffix.lower()
+        listing.by_suffix[suffix].append(path)
+        if suffix in IMAGE_SUFFIXES:
+            listing.images.append(path)
+    return listing
+
+
+def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise DataError(f"cannot search {folder}: {error.strerror}") from error
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _walk(Path(entry.path), above | {real})
+        else:
+            yield Path(entry.path)
+
+
+def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
+    """What is annotated in a folder, or None if nothing of a known format is there.
+
+    points.csv and annotations.json in the folder itself come before all others, counts.csv after
+    them. Raises DataError if these cannot be read, or if nothing can.
+    """
+    root = listing.root
+    named = [name for name in (POINTS, COCO, COUNTS) if (root / name).is_file()]
+    if len(named) > 1:
+        others = " and ".join(named[1:])
+        findings.notices.append(f"{named[0]} is read, {others} beside it is not")
+    if named and named[0] != COUNTS:
+        return _read_named(root / named[0])
+    readings, faults = _read_all(listing)
+    if chosen := next((readings[title] for title in PRIORITY if title in readings), None):
+        _mention_others(chosen, readings, root, findings)
+        suffixes = {path.suffix.lower() for path in chosen.files}
+        for path, error in faults:
+            if path.suffix.lower() in suffixes:
+                chosen.findings.add("files that cannot be read", str(error))
+        return chosen
+    if named:
+        reading = Reading(counted.TITLE, [root / COUNTS])
+        reading.images = counted.read_table(read_table(root / COUNTS), reading.findings)
+        return reading
+    if faults:
+        raise faults[0][1]
+    _refuse_workbooks(listing)
+    return None
+
+
+def _mention_others(
+    chosen: Reading, readings: dict[str, Reading], root: Path, findings: Findings
+) -> None:
+    for other in readings.values():
+        if other is not chosen:
+            names = ", ".join(relative(path, root) for path in other.files[:_FILES_SHOWN])
+            findings.notices.append(
+                f"{chosen.title} is read, {other.title} beside it is not: {names}"
+            )
+
+
+def _refuse_workbooks(listing: Listing) -> None:
+    if books := listing.of(*_WORKBOOK_SUFFIXES):
+        names = shortened([relative(path, listing.root) for path in books])
+        raise DataError(
+            f"{listing.root} holds a spreadsheet, which is not a CSV file: {names}",
+            hint=f'open it and save it as "CSV UTF-8", under the name {POINTS} or {COUNTS}',
+        )
+
+
+def _read_named(path: Path) -> Reading:
+    """Read points.csv or annotations.json, which must be annotations."""
+    _, parse, formats = next(each for each in PARSERS if path.suffix in each[0])
+    parsed = parse(path)
+    file_format = next((each for each in formats if each.recognises(parsed)), None)
+    reading = Reading(file_format.title if file_format else coco.TITLE, [path])
+    if file_format is not None:
+        reading.images = file_format.read(parsed, path, reading.findings)
+    elif path.name == POINTS:
+        parsed.require(("image", "prompt", "x", "y"))
+    else:
+        reading.images = coco.read(parsed, path, reading.findings)  # says what is missing
+    return reading
+
+
+def _read_all(listing: Listing) -> tuple[dict[str, Reading], list[tuple[Path, DataError]]]:
+    """All annotations by format, and the files that look like some but cannot be read."""
+    readings: dict[str, Reading] = {}
+    faults: list[tuple[Path, DataError]] = []
+    for suffixes, parse, formats in PARSERS:
+        for path in listing.of(*suffixes):
+            if path.name in _NO_ANNOTATIONS:
+                continue
+            try:
+                parsed = parse(path)
+                for each in formats:
+                    if each.recognises(parsed):
+                        reading = readings.setdefault(each.title, Reading(each.title))
+                        reading.images += each.read(parsed, path, reading.findings)
+                        reading.files.append(path)
+                        break
+            except DataError as error:
+                faults.append((path, error))
+    labels = yolo.find(listing.images, listing.of(".txt"))
+    if labels:
+        reading = readings[yolo.TITLE] = Reading(yolo.TITLE, list(labels.values()))
+        configs = listing.of(*YAML_SUFFIXES)
+        try:
+            reading.images = yolo.read(labels, listing.root, configs, reading.findings)
+        except DataError as error:
+            faults.append((reading.files[0], error))
+            del readings[yolo.TITLE]
+    return {title: reading for title, reading in readings.items() if reading.files}, faults

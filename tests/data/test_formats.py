@@ -1,0 +1,652 @@
+"""Annotations as their tools write them: each file below is laid out like a real export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from dataset_folders import draw
+
+from clipcount_cli.data.datasets import load_dataset
+from clipcount_cli.data.samples import Dataset
+from clipcount_cli.errors import DataError
+
+Centres = dict[tuple[str, str], list[list[float]]]
+
+
+def write(root: Path, files: dict[str, str], images: Iterable[str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text, encoding="utf-8")
+    for name in images:
+        draw(root / name, 64, 48)
+    return root
+
+
+def read(root: Path) -> Dataset:
+    return load_dataset(root, splits=["all"])
+
+
+def centres(dataset: Dataset, split: str = "all") -> Centres:
+    """(image, prompt) -> centres, rounded to a tenth of a pixel."""
+    return {
+        (Path(s.name).name, s.prompt): [[round(float(v), 1) for v in p] for p in s.points_px]
+        for s in dataset.split(split)
+    }
+
+
+def recognised(dataset: Dataset) -> str:
+    """The one line that says what was recognised."""
+    return dataset.notices[0]
+
+
+# --- COCO
+
+ROBOFLOW_COCO = """{"info":{"year":"2024","version":"1","description":"Exported from roboflow.com",
+"contributor":"","url":"https://public.roboflow.com/object-detection/undefined","date_created":
+"2024-05-06T10:00:00+00:00"},"licenses":[{"id":1,"url":"https://creativecommons.org/licenses/by/4.0/",
+"name":"CC BY 4.0"}],"categories":[{"id":0,"name":"fruits","supercategory":"none"},{"id":1,"name":
+"apple","supercategory":"fruits"}],"images":[{"id":0,"license":1,"file_name":
+"IMG_1_jpg.rf.0123456789abcdef.jpg","height":48,"width":64,"date_captured":"2024-05-06T10:00:00+00:00"
+,"extra":{"name":"IMG_1.jpg"}},{"id":1,"license":1,"file_name":"IMG_2_jpg.rf.fedcba9876543210.jpg",
+"height":48,"width":64,"date_captured":"2024-05-06T10:00:00+00:00","extra":{"name":"IMG_2.jpg"}}],
+"annotations":[{"id":0,"image_id":0,"category_id":1,"bbox":[10,8,12,10],"area":120,"segmentation":[],
+"iscrowd":0},{"id":1,"image_id":0,"category_id":1,"bbox":[30.5,20,5,6.5],"area":32.5,"segmentation":
+[[30.5,20,35.5,20,35.5,26.5]],"iscrowd":0}]}"""
+
+
+def test_coco_folders_of_roboflow_keep_their_splits_and_empty_images_are_negatives(tmp_path):
+    names = ("IMG_1_jpg.rf.0123456789abcdef.jpg", "IMG_2_jpg.rf.fedcba9876543210.jpg")
+    folders = ("train", "valid", "test")
+    files = {f"{folder}/_annotations.coco.json": ROBOFLOW_COCO for folder in folders}
+    write(tmp_path, files, [f"{folder}/{name}" for folder in folders for name in names])
+
+    dataset = read(tmp_path)
+
+    for split in ("train", "val", "test"):
+        assert centres(dataset, split) == {
+            (names[0], "apple"): [[16, 13], [33, 23.2]],
+            (names[1], "apple"): [],
+        }
+    assert "COCO (3 files): 6 images, 6 objects; prompts: apple" in recognised(dataset)
+    assert any("fruits" in notice for notice in dataset.notices)
+
+
+def test_coco_of_cvat_finds_its_images_in_the_folder_of_their_subset(tmp_path):
+    instances = {
+        "licenses": [{"name": "", "id": 0, "url": ""}],
+        "info": {"contributor": "", "date_created": "", "description": "", "url": "", "year": ""},
+        "categories": [{"id": 1, "name": "cell", "supercategory": ""}],
+    }
+    image = {"id": 1, "width": 64, "height": 48, "file_name": "a.jpg", "license": 0,
+             "flickr_url": "", "coco_url": "", "date_captured": 0}  # fmt: skip
+    box = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [], "area": 100.0,
+           "iscrowd": 0, "attributes": {"occluded": False, "rotation": 0.0}}  # fmt: skip
+    files = {}
+    for subset, x in (("Train", 10.0), ("Test", 30.0)):
+        annotation = {**box, "bbox": [x, 10.0, 10.0, 10.0]}
+        data = {**instances, "images": [image], "annotations": [annotation]}
+        files[f"annotations/instances_{subset}.json"] = json.dumps(data)
+    write(tmp_path, files, ["images/Train/a.jpg", "images/Test/a.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset, "test") == {("a.jpg", "cell"): [[35, 15]]}
+    assert centres(dataset, "train") == {("a.jpg", "cell"): [[15, 15]]}
+
+
+def coco(annotations: list[dict[str, object]], **image: object) -> str:
+    images = [{"id": "7", "file_name": "images\\a.jpg", **image}]
+    categories = [{"id": "1", "name": "apples"}]
+    shared = {"image_id": 7, "category_id": 1}
+    return json.dumps(
+        {
+            "images": images,
+            "categories": categories,
+            "annotations": [{"id": n, **shared, **each} for n, each in enumerate(annotations)],
+        }
+    )
+
+
+def test_coco_with_ids_as_text_backslashes_polygons_and_keypoints_is_read(tmp_path):
+    polygon = {"segmentation": [[10, 10, 20, 10, 20, 30, 10, 30]]}
+    keypoints = {"keypoints": [40, 20, 2, 44, 24, 1, 0, 0, 0], "num_keypoints": 2, "bbox": []}
+    empty_box = {"bbox": [0, 0, 0, 0], "segmentation": [[1, 1, 3, 1, 3, 3]]}
+    text = coco([polygon, keypoints, empty_box])
+    write(tmp_path, {"annotations.json": text}, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "apples"): [[15, 20], [42, 22], [2, 2]]}
+
+
+@pytest.mark.parametrize("box", [[0, 0, 0, 0], [5, 6, 0, 0], [5, 6, 0, 7], [9, 9, -4, -4]])
+def test_a_coco_box_without_width_or_height_is_refused(tmp_path, box):
+    write(tmp_path, {"annotations.json": coco([{"bbox": box}])}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match=r"boxes without width or height \(1\): .*annotation 0"):
+        read(tmp_path)
+
+
+def test_one_coco_id_for_two_images_is_refused(tmp_path):
+    data = json.loads(coco([{"bbox": [1, 1, 2, 2]}]))
+    data["images"].append({"id": 7, "file_name": "b.jpg"})
+    write(tmp_path, {"annotations.json": json.dumps(data)}, ["images/a.jpg", "images/b.jpg"])
+
+    with pytest.raises(DataError, match="ids given twice"):
+        read(tmp_path)
+
+
+# --- YOLO
+
+ROBOFLOW_YAML = """train: ../train/images
+val: ../valid/images
+test: ../test/images
+
+nc: 2
+names: ['apple', 'no']
+
+roboflow:
+  workspace: orchard
+  project: apples
+  version: 1
+  license: CC BY 4.0
+  url: https://universe.roboflow.com/orchard/apples/dataset/1
+"""
+
+
+def test_yolo_folders_of_roboflow_keep_their_splits(tmp_path):
+    files = {"data.yaml": ROBOFLOW_YAML, "README.dataset.txt": "# apples > 2024-05-06\n"}
+    for folder in ("train", "valid", "test"):
+        files[f"{folder}/labels/a.txt"] = "0 0.5 0.25 0.1 0.1\n1 0.25 0.75 0.125 0.25\n"
+        files[f"{folder}/labels/b.txt"] = ""
+    images = [f"{folder}/images/{n}.jpg" for folder in ("train", "valid", "test") for n in "ab"]
+    write(tmp_path, files, images)
+
+    dataset = read(tmp_path)
+
+    for split in ("train", "val", "test"):
+        assert centres(dataset, split) == {
+            ("a.jpg", "apple"): [[32, 12]],
+            ("a.jpg", "no"): [[16, 36]],
+            ("b.jpg", "apple"): [],
+            ("b.jpg", "no"): [],
+        }
+    assert "read as YOLO (6 files)" in recognised(dataset)
+
+
+def test_yolo_of_cvat_reads_polygons_and_oriented_boxes(tmp_path):
+    yaml = "path: ./\ntrain: train.txt\nval: val.txt\n\nnames:\n  0: seed\n  1: pod\n"
+    files = {
+        "data.yaml": yaml,
+        "train.txt": "data/images/train/a.jpg\n",
+        "val.txt": "data/images/val/b.jpg\n",
+        "labels/train/a.txt": "0 0.25 0.25 0.5 0.25 0.5 0.5\n",
+        "labels/val/b.txt": "1 0.25 0.5 0.5 0.25 0.75 0.5 0.5 0.75\n",
+    }
+    write(tmp_path, files, ["images/train/a.jpg", "images/val/b.jpg"])
+
+    dataset = load_dataset(tmp_path)
+
+    assert centres(dataset, "train") == {("a.jpg", "seed"): [[24, 18]]}
+    assert centres(dataset, "val") == {("b.jpg", "pod"): [[32, 24]]}
+
+
+def test_yolo_of_labelimg_lies_beside_its_images(tmp_path):
+    files = {"a.txt": "0 0.5 0.5 0.25 0.25\n", "classes.txt": "nut\nbolt\n"}
+    write(tmp_path, files, ["a.jpg", "unlabelled.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "nut"): [[32, 24]]}
+    assert any("unlabelled.jpg" in notice for notice in dataset.notices)
+
+
+def test_darknet_folders_of_cvat_are_read_by_their_lists(tmp_path):
+    files = {
+        "obj.data": "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n",
+        "obj.names": "car\n",
+        "train.txt": "data/obj_train_data/a.jpg\n",
+        "valid.txt": "data/obj_valid_data/b.jpg\n",
+        "obj_train_data/a.txt": "0 0.500000 0.500000 0.100000 0.100000\n",
+        "obj_valid_data/b.txt": "0 0.250000 0.250000 0.100000 0.100000\n",
+    }
+    write(tmp_path, files, ["obj_train_data/a.jpg", "obj_valid_data/b.jpg"])
+
+    dataset = load_dataset(tmp_path)
+
+    assert centres(dataset, "train") == {("a.jpg", "car"): [[32, 24]]}
+    assert centres(dataset, "val") == {("b.jpg", "car"): [[16, 12]]}
+
+
+def test_yolo_poses_are_centred_on_their_boxes(tmp_path):
+    yaml = "kpt_shape: [2, 3]\nnames: [ant]\nnc: 1\n"
+    files = {"data.yaml": yaml, "labels/a.txt": "0 0.5 0.5 0.2 0.2 0.1 0.1 2 0.2 0.2 2\n"}
+    write(tmp_path, files, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "ant"): [[32, 24]]}
+
+
+def test_yolo_labels_without_names_of_their_classes_say_what_to_add(tmp_path):
+    write(tmp_path, {"labels/a.txt": "3 0.5 0.5 0.1 0.1\n"}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="no names") as caught:
+        read(tmp_path)
+
+    assert "classes.txt" in str(caught.value.hint)
+
+
+def test_yolo_labels_in_pixels_are_refused(tmp_path):
+    files = {"labels/a.txt": "0 30 20 8 8\n", "classes.txt": "nut\n"}
+    write(tmp_path, files, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="are they pixels"):
+        read(tmp_path)
+
+
+# --- Pascal VOC
+
+LABELIMG = """<annotation>
+\t<folder>images</folder>
+\t<filename>{name}</filename>
+\t<path>C:\\Users\\ann\\images\\{name}</path>
+\t<source>
+\t\t<database>Unknown</database>
+\t</source>
+\t<size>
+\t\t<width>64</width>
+\t\t<height>48</height>
+\t\t<depth>3</depth>
+\t</size>
+\t<segmented>0</segmented>
+\t<object>
+\t\t<name>bolt</name>
+\t\t<pose>Unspecified</pose>
+\t\t<truncated>0</truncated>
+\t\t<difficult>0</difficult>
+\t\t<bndbox>
+\t\t\t<xmin>10</xmin>
+\t\t\t<ymin>20</ymin>
+\t\t\t<xmax>20</xmax>
+\t\t\t<ymax>30</ymax>
+\t\t</bndbox>
+\t</object>
+</annotation>
+"""
+EMPTY_VOC = "<annotation><folder></folder><filename>b.jpg</filename></annotation>"
+
+
+def test_voc_of_labelimg_lies_beside_its_images(tmp_path):
+    write(
+        tmp_path, {"a.xml": LABELIMG.format(name="a.jpg"), "b.xml": EMPTY_VOC}, ["a.jpg", "b.jpg"]
+    )
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "bolt"): [[15, 25]], ("b.jpg", "bolt"): []}
+    assert "read as Pascal VOC (2 files)" in recognised(dataset)
+
+
+def test_voc_folders_are_split_by_their_image_sets(tmp_path):
+    files = {
+        f"Annotations/{name}.xml": LABELIMG.format(name=f"{name}.jpg") for name in ("a", "b", "c")
+    }
+    for split, name in (("train", "a"), ("val", "b"), ("test", "c"), ("trainval", "a")):
+        files[f"ImageSets/Main/{split}.txt"] = f"{name}\n"
+    write(tmp_path, files, [f"JPEGImages/{name}.jpg" for name in ("a", "b", "c")])
+
+    dataset = load_dataset(tmp_path, splits=["train", "val", "test"])
+
+    assert [len(dataset.split(split)) for split in ("train", "val", "test")] == [1, 1, 1]
+    assert centres(dataset, "test") == {("c.jpg", "bolt"): [[15, 25]]}
+
+
+def test_images_renamed_together_with_their_xml_are_found(tmp_path):
+    write(tmp_path, {"new.xml": LABELIMG.format(name="old.jpg")}, ["new.jpg"])
+
+    (sample,) = read(tmp_path).split("all")
+
+    assert sample.image == tmp_path / "new.jpg"
+
+
+def test_xml_that_expands_without_end_is_refused(tmp_path):
+    entities = '<!ENTITY a "ha">' + "".join(
+        f'<!ENTITY {new} "{f"&{old};" * 10}">'
+        for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    )
+    bomb = LABELIMG.format(name="&i;")
+    write(tmp_path, {"a.xml": f"<!DOCTYPE x [{entities}]>{bomb}"}, ["a.jpg"])
+
+    with pytest.raises(DataError, match="declares XML entities"):
+        read(tmp_path)
+
+
+# --- CVAT
+
+CVAT = """<?xml version="1.0" encoding="utf-8"?>
+<annotations>
+  <version>1.1</version>
+  <meta>
+    <job><id>1</id><size>2</size><mode>annotation</mode><labels><label><name>egg</name>
+    <color>#ff0000</color><type>any</type><attributes></attributes></label></labels></job>
+    <dumped>2024-05-06 10:00:00.000000+00:00</dumped>
+  </meta>
+  <image id="0" name="a.jpg" width="64" height="48">
+    <box label="egg" source="manual" occluded="0" xtl="10.00" ytl="10.00" xbr="20.00" ybr="20.00"
+      z_order="0">
+    </box>
+    <polygon label="egg" source="manual" occluded="0" points="30.0,10.0;40.0,10.0;40.0,14.0"
+      z_order="0">
+    </polygon>
+    <points label="egg" source="manual" occluded="0" points="5.0,6.0;7.0,8.0" z_order="0">
+    </points>
+    <ellipse label="nest" source="manual" occluded="0" cx="50.0" cy="30.0" rx="4.0" ry="2.0"
+      z_order="0">
+    </ellipse>
+    <mask label="nest" source="manual" occluded="0" rle="3, 5" left="20" top="30"
+      width="4" height="2" z_order="0">
+    </mask>
+    <tag label="egg" source="manual">
+    </tag>
+  </image>
+  <image id="1" name="b.jpg" width="64" height="48">
+  </image>
+</annotations>
+"""
+
+
+def test_cvat_xml_gives_the_centres_of_all_its_shapes(tmp_path):
+    write(tmp_path, {"annotations.xml": CVAT}, ["images/a.jpg", "images/b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {
+        ("a.jpg", "egg"): [[15, 15], [35, 12], [5, 6], [7, 8]],
+        ("a.jpg", "nest"): [[50, 30], [22, 31]],
+        ("b.jpg", "egg"): [],
+        ("b.jpg", "nest"): [],
+    }
+    assert "read as CVAT XML (annotations.xml)" in recognised(dataset)
+
+
+def test_subsets_of_a_cvat_project_are_its_splits(tmp_path):
+    xml = CVAT.replace('name="a.jpg"', 'name="a.jpg" subset="Train"')
+    xml = xml.replace('name="b.jpg"', 'name="b.jpg" subset="Validation"')
+    write(tmp_path, {"annotations.xml": xml}, ["images/Train/a.jpg", "images/Validation/b.jpg"])
+
+    dataset = load_dataset(tmp_path)
+
+    assert [s.name for s in dataset.split("val")] == ["b.jpg", "b.jpg"]
+
+
+def test_cvat_for_videos_names_the_export_to_choose(tmp_path):
+    track = '<track id="0" label="egg"><box frame="0" xtl="1" ytl="1" xbr="2" ybr="2"/></track>'
+    xml = f"<annotations><version>1.1</version><meta/>{track}</annotations>"
+    write(tmp_path, {"annotations.xml": xml}, ["images/frame_000000.png"])
+
+    with pytest.raises(DataError, match="for videos") as caught:
+        read(tmp_path)
+
+    assert "CVAT for images 1.1" in str(caught.value.hint)
+
+
+# --- LabelMe
+
+
+def labelme(shapes: list[dict[str, object]], **more: object) -> str:
+    fixed = {"group_id": None, "description": "", "flags": {}, "mask": None}
+    data = {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [{**each, **fixed} for each in shapes],
+        "imagePath": "a.jpg",
+        "imageData": None,
+        "imageHeight": 48,
+        "imageWidth": 64,
+    }
+    return json.dumps({**data, **more}, indent=2)
+
+
+def test_labelme_gives_the_centres_of_all_its_shapes(tmp_path):
+    square = [[10.0, 10.0], [20.0, 10.0], [20.0, 20.0], [10.0, 20.0]]
+    shapes = [
+        {"label": "leaf", "points": square, "shape_type": "polygon"},
+        {"label": "leaf", "points": [[40.0, 30.0], [30.0, 20.0]], "shape_type": "rectangle"},
+        {"label": "leaf", "points": [[50.0, 20.0], [55.0, 20.0]], "shape_type": "circle"},
+        {"label": "bud", "points": [[7.0, 8.0]], "shape_type": "point"},
+    ]
+    files = {"a.json": labelme(shapes), "b.json": labelme([], imagePath="b.jpg")}
+    write(tmp_path, files, ["a.jpg", "b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {
+        ("a.jpg", "leaf"): [[15, 15], [35, 25], [50, 20]],
+        ("a.jpg", "bud"): [[7, 8]],
+        ("b.jpg", "bud"): [],
+        ("b.jpg", "leaf"): [],
+    }
+    assert "read as LabelMe (2 files)" in recognised(dataset)
+
+
+def test_labelme_files_in_a_folder_of_their_own_name_images_from_there(tmp_path):
+    point = {"label": "leaf", "points": [[5.0, 6.0]], "shape_type": "point"}
+    text = labelme([point], imagePath="..\\images\\a.jpg")
+    write(tmp_path, {"labels/a.json": text}, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "leaf"): [[5, 6]]}
+
+
+def test_one_broken_file_among_those_of_labelme_is_named(tmp_path):
+    point = {"label": "leaf", "points": [[5.0, 6.0]], "shape_type": "point"}
+    write(tmp_path, {"a.json": labelme([point]), "b.json": '{"shapes": ['}, ["a.jpg", "b.jpg"])
+
+    with pytest.raises(DataError, match=r"files that cannot be read \(1\): .*b.json"):
+        read(tmp_path)
+
+
+# --- VIA
+
+
+def via_regions(regions: object) -> dict[str, object]:
+    return {
+        "a.jpg1234": {"filename": "a.jpg", "size": 1234, "regions": regions, "file_attributes": {}},
+        "b.jpg99": {"filename": "b.jpg", "size": 99, "regions": [], "file_attributes": {}},
+    }
+
+
+REGIONS = [
+    {
+        "shape_attributes": {"name": "rect", "x": 10, "y": 10, "width": 10, "height": 20},
+        "region_attributes": {"ripe": "yes", "class": "berry"},
+    },
+    {
+        "shape_attributes": {"name": "circle", "cx": 30, "cy": 20, "r": 4.5},
+        "region_attributes": {"ripe": "no", "class": "berry"},
+    },
+    {
+        "shape_attributes": {
+            "name": "polygon",
+            "all_points_x": [40, 44, 44],
+            "all_points_y": [30, 30, 34],
+        },
+        "region_attributes": {"ripe": "", "class": "leaf"},
+    },
+    {
+        "shape_attributes": {"name": "point", "cx": 5, "cy": 6},
+        "region_attributes": {"ripe": "", "class": "leaf"},
+    },
+]
+BERRIES: Centres = {
+    ("a.jpg", "berry"): [[15, 20], [30, 20]],
+    ("a.jpg", "leaf"): [[42, 32], [5, 6]],
+    ("b.jpg", "berry"): [],
+    ("b.jpg", "leaf"): [],
+}
+
+
+@pytest.mark.parametrize("kind", ["annotations", "project", "version 1"])
+def test_via_json_gives_the_centres_of_all_its_regions(tmp_path, kind):
+    regions = {str(n): each for n, each in enumerate(REGIONS)} if kind == "version 1" else REGIONS
+    data = via_regions(regions)
+    if kind == "project":
+        settings = {"ui": {}, "core": {}, "project": {"name": "berries"}}
+        data = {
+            "_via_settings": settings,
+            "_via_img_metadata": data,
+            "_via_attributes": {"region": {}, "file": {}},
+            "_via_data_format_version": "2.0.10",
+            "_via_image_id_list": list(data),
+        }
+    write(tmp_path, {"via_project.json": json.dumps(data)}, ["images/a.jpg", "images/b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == BERRIES
+    assert "read as VIA (via_project.json)" in recognised(dataset)
+
+
+def test_via_csv_gives_the_centres_of_all_its_regions(tmp_path):
+    head = "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+    lines = [head + "region_attributes"]
+    for n, region in enumerate(REGIONS):
+        cells = (region["shape_attributes"], region["region_attributes"])
+        quoted = ('"' + json.dumps(cell).replace('"', '""') + '"' for cell in cells)
+        lines.append(f'a.jpg,1234,"{{}}",4,{n},' + ",".join(quoted))
+    lines.append('b.jpg,99,"{}",0,0,"{}","{}"')
+    write(tmp_path, {"via_export_csv.csv": "\n".join(lines)}, ["images/a.jpg", "images/b.jpg"])
+
+    assert centres(read(tmp_path)) == BERRIES
+
+
+def test_the_header_of_older_via_csv_files_begins_with_a_hash(tmp_path):
+    text = (
+        "#filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,"
+        "region_attributes\n"
+        'a.jpg,1,"{}",1,0,"{""name"":""point"",""cx"":3,""cy"":4}","{""name"":""ant""}"\n'
+    )
+    write(tmp_path, {"via.csv": text}, ["a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "ant"): [[3, 4]]}
+
+
+def test_regions_without_a_class_are_objects(tmp_path):
+    region = {"shape_attributes": {"name": "point", "cx": 3, "cy": 4}, "region_attributes": {}}
+    write(tmp_path, {"via.json": json.dumps(via_regions([region]))}, ["a.jpg", "b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "objects"): [[3, 4]], ("b.jpg", "objects"): []}
+    assert any("without a class" in notice for notice in dataset.notices)
+
+
+# --- ImageJ
+
+MULTI_POINT = " ,Area,Mean,Min,Max,X,Y,Slice\n1,0,121,121,121,10.5,20,0\n2,0,98,98,98,30,12.25,0\n"
+
+
+@pytest.mark.parametrize("table", ["a.csv", "Results of a.csv", "a_points.csv", "a.jpg.csv"])
+def test_points_of_imagej_belong_to_the_image_their_table_is_named_after(tmp_path, table):
+    write(tmp_path, {f"images/{table}": MULTI_POINT}, ["images/a.jpg", "images/b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "objects"): [[10.5, 20], [30, 12.2]]}
+    assert "read as ImageJ points" in recognised(dataset)
+
+
+def test_points_of_imagej_are_named_by_the_sub_folder_of_their_image(tmp_path):
+    text = " ,X,Y,Ch,Slice,Counter,Count\n1,10.500,20.000,1,1,0,1\n"
+    write(tmp_path, {"images/cells/a.csv": text}, ["images/cells/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "cells"): [[10.5, 20]]}
+
+
+def test_labels_of_imagej_name_the_image_of_each_point(tmp_path):
+    text = " ,Label,X,Y\n1,a.jpg,10,20\n2,b.jpg:0001-0020,5,6\n"
+    write(tmp_path, {"Results.csv": text}, ["images/a.jpg", "images/b.jpg"])
+
+    assert centres(read(tmp_path)) == {
+        ("a.jpg", "objects"): [[10, 20]],
+        ("b.jpg", "objects"): [[5, 6]],
+    }
+
+
+def test_points_of_imagej_on_later_slices_are_refused(tmp_path):
+    write(tmp_path, {"a.csv": " ,X,Y,Slice\n1,3,4,1\n2,3,9,2\n"}, ["a.jpg"])
+
+    with pytest.raises(DataError, match="further slices"):
+        read(tmp_path)
+
+
+# --- plain CSV
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Roboflow
+        "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,tree,10,20,14,30\n",
+        "image_path,xmin,ymin,xmax,ymax,label\na.jpg,10,20,14,30,tree\n",  # DeepForest
+        "label_name,bbox_x,bbox_y,bbox_width,bbox_height,image_name,image_width,image_height\n"
+        "tree,10,20,4,10,a.jpg,64,48\n",  # makesense
+        "tree,10,20,4,10,a.jpg,64,48\n",  # makesense, older
+        "images/a.jpg,10,20,14,30,tree\n",  # RetinaNet
+        "image,label,x,y,width,height\na.jpg,tree,10,20,4,10\n",
+        "image;class;x;y\na.jpg;tree;12,0;25,0\n",
+        "tree,12,25,a.jpg,64,48\n",  # makesense, points
+        "filename,width,height,class,x,y\na.jpg,64,48,tree,12,25\n",
+    ],
+)
+def test_boxes_and_points_in_plain_csv_are_read_by_the_names_of_their_columns(tmp_path, text):
+    write(tmp_path, {"labels.csv": text}, ["images/a.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "tree"): [[12, 25]]}
+    assert "read as CSV (labels.csv)" in recognised(dataset)
+
+
+def test_csv_folders_of_roboflow_keep_their_splits(tmp_path):
+    text = "filename,width,height,class,xmin,ymin,xmax,ymax\na.jpg,64,48,tree,10,20,14,30\n"
+    folders = ("train", "valid", "test")
+    files = {f"{folder}/_annotations.csv": text for folder in folders}
+    write(tmp_path, files, [f"{folder}/a.jpg" for folder in folders])
+
+    dataset = read(tmp_path)
+
+    assert [len(dataset.split(split)) for split in ("train", "val", "test")] == [1, 1, 1]
+
+
+# --- several at once
+
+
+def test_if_a_folder_holds_two_formats_one_is_read_and_the_other_named(tmp_path):
+    point = {"label": "leaf", "points": [[5.0, 6.0]], "shape_type": "point"}
+    data = json.loads(coco([{"bbox": [1, 1, 2, 2]}]))
+    data["images"][0]["file_name"] = "a.jpg"
+    files = {"a.json": labelme([point]), "export/result.json": json.dumps(data)}
+    write(tmp_path, files, ["a.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "apples"): [[2, 2]]}
+    assert "COCO is read, LabelMe beside it is not: a.json" in dataset.notices
+
+
+def test_a_folder_of_images_alone_names_the_known_layouts(tmp_path):
+    write(tmp_path, {"results.csv": "image,prompt,count\na.jpg,trees,3\n"}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="no data set of a known layout") as caught:
+        read(tmp_path)
+
+    assert all(name in str(caught.value.hint) for name in ("YOLO", "counts.csv", "CVAT"))
+
+
+def test_a_spreadsheet_instead_of_a_table_is_named(tmp_path):
+    write(tmp_path, {"points.xlsx": "PK"}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="spreadsheet") as caught:
+        read(tmp_path)
+
+    assert "CSV UTF-8" in str(caught.value.hint)
