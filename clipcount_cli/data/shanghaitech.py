@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from clipcount_cli.data.checks import Findings
+from clipcount_cli.data.mat_files import load_variable
 from clipcount_cli.data.samples import Sample, as_points
 from clipcount_cli.errors import DataError, UsageError
 
@@ -78,11 +79,9 @@ def _read_split(folder: Path, findings: Findings) -> list[Sample]:
 
 
 def _sample(image: Path, truth: Path, findings: Findings) -> Sample:
-    from scipy.io import loadmat
-
     try:
-        points_px = as_points(loadmat(truth)["image_info"][0, 0][0, 0][0])
-    except Exception as error:  # loadmat raises whatever a damaged file leads it to
+        points_px = as_points(load_variable(truth, "image_info")[0, 0][0, 0][0])
+    except Exception as error:  # scipy raises whatever a damaged file leads it to
         findings.add("unreadable ground truth", f"{truth.name} ({error})")
         points_px = np.zeros((0, 2), np.float32)
     return Sample(image.name, image, PROMPT, points_px, "shanghaitech")

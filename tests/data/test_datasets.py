@@ -19,6 +19,7 @@ from dataset_folders import (
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.io import loadmat, savemat
 
 from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.datasets import load_dataset
@@ -467,6 +468,28 @@ def test_broken_ground_truth_of_shanghaitech_is_named(tmp_path):
 
     assert "unreadable ground truth (1): GT_IMG_1.mat" in message
     assert "part_A/test_data/images/IMG_1.jpg" in message
+
+
+@pytest.mark.parametrize("name", ["image_info", "another"])
+def test_ground_truth_that_inflates_without_end_is_refused(tmp_path, name):
+    make_shanghaitech(tmp_path)
+    truth = tmp_path / "part_A/train_data/ground-truth/GT_IMG_1.mat"
+    savemat(truth, {name: np.zeros((40 << 20, 1), np.uint8)}, do_compression=True)
+
+    message = broken(tmp_path)
+
+    assert truth.stat().st_size < 100_000
+    assert "unreadable ground truth (1): GT_IMG_1.mat (more than 32 MiB" in message
+
+
+def test_compressed_ground_truth_of_shanghaitech_is_read(tmp_path):
+    make_shanghaitech(tmp_path)
+    truth = tmp_path / "part_A/test_data/ground-truth/GT_IMG_1.mat"
+    savemat(truth, {"image_info": loadmat(truth)["image_info"]}, do_compression=True)
+
+    (sample,) = load_dataset(tmp_path, splits=["test"]).split("test")
+
+    assert len(sample.points_px) == 3
 
 
 def test_broken_json_is_told_with_its_place(fsc147):
