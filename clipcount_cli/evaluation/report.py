@@ -121,8 +121,10 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
     """Count every picture of the split, once over all processes, and put the figures together."""
     samples = dataset.split(split)
     if distributed.is_first():
-        for text in dataset.notices:
-            console.notice(text)
+        for notice in dataset.notices:
+            console.notice(notice)
+        for warning in dataset.warnings:
+            console.warn(warning)
         _mention_prompts(counter, samples)
     with distributed.joined(counter.device):
         rows = _count_all(counter, samples, prompt_check)

@@ -194,6 +194,8 @@ def _load(data: Path, part: str | None) -> Dataset:
     if distributed.is_first():
         for notice in dataset.notices:
             console.notice(notice)
+        for warning in dataset.warnings:
+            console.warn(warning)
     return dataset
 
 
