@@ -34,6 +34,7 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.model import PatchFeatures
+from clipcount_cli.counting.notices import as_message
 from clipcount_cli.counting.windows import (
     Origin,
     Pixels,
@@ -251,7 +252,7 @@ class _PipelineRun:
         height, width = photo.pixels.shape[:2]
         windows = self.pipeline.counter.windows
         image.size = (width, height)
-        image.note = f"first of {photo.pages} pages" if photo.pages > 1 else ""
+        image.note = as_message(photo.notices)
         image.pixels = resize_shorter_side(photo.pixels, self.pipeline.tiles * windows.side_px)
         height, width = image.resized = image.pixels.shape[:2]
         image.origins = window_origins(height, width, windows)

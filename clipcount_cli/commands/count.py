@@ -98,7 +98,7 @@ def count(
 
 
 def read(image: str) -> DecodedImage:
-    """Read a file, or stdin where `image` is `-`; say how many pages were left unread."""
+    """Read a file, or stdin if `image` is `-`; report what is worth knowing about it."""
     from clipcount_cli.counting.images import read_image
 
     if image != "-":
@@ -107,8 +107,8 @@ def read(image: str) -> DecodedImage:
         raise ImageReadError("stdin is closed", hint="pipe a photograph into it, or name a file")
     else:
         photo = read_image(sys.stdin.buffer, "stdin")
-    if photo.pages > 1:
-        console.notice(f"{image} has {photo.pages} pages: only the first is counted")
+    for notice in photo.notices:
+        console.notice(f"{image}: {notice}")
     return photo
 
 
@@ -158,4 +158,5 @@ def as_json(
         "device": str(counter.device),
         "precision": counter.precision,
         "results": [{"prompt": result.prompt, "count": result.count} for result in results],
+        "notices": [str(notice) for notice in photo.notices],
     }

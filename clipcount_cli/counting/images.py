@@ -21,6 +21,7 @@ from typing import BinaryIO, NamedTuple, TypeAlias
 import numpy as np
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 
+from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.to_rgb import flatten, flatten_deep, keep_byte
 from clipcount_cli.errors import ImageReadError, UsageError
 from clipcount_cli.files import atomic_write, is_folder
@@ -71,6 +72,7 @@ class DecodedImage(NamedTuple):
 
     pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright, not writable
     pages: int = 1  # of a TIFF, or frames of an animation; the first one is read
+    notices: tuple[Notice, ...] = ()  # which part of the file was read, and the like
 
 
 def read_image(source: Path | BinaryIO, name: str | None = None) -> DecodedImage:
@@ -295,13 +297,18 @@ def _decode(stream: BinaryIO) -> DecodedImage:
         if image.format == "JPEG2000":
             _refuse_missing_end(stream)
         if not deep:
-            return DecodedImage(flatten(_upright(image)), pages)
+            return DecodedImage(flatten(_upright(image)), pages, _unread(pages))
         high = np.asarray(_upright(image))
     with Image.open(stream) as image:
         keep_byte(image, "low")
         image.load()
         low = np.asarray(_upright(image))
-    return DecodedImage(flatten_deep(high, low, image.info.get("transparency")), pages)
+    pixels = flatten_deep(high, low, image.info.get("transparency"))
+    return DecodedImage(pixels, pages, _unread(pages))
+
+
+def _unread(pages: int) -> tuple[Notice, ...]:
+    return (Notice(f"first of {pages} pages"),) if pages > 1 else ()
 
 
 def _add_heif_reader() -> None:

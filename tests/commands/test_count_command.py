@@ -58,12 +58,23 @@ def test_json_carries_the_keys_that_scripts_rely_on(photo, weights):
 
     answer = json.loads(result.stdout)
     assert list(answer) == [
-        "image", "width", "height", "weights", "device", "precision", "results",
+        "image", "width", "height", "weights", "device", "precision", "results", "notices",
     ]  # fmt: skip
     assert (answer["width"], answer["height"]) == (90, 60)
     assert (answer["device"], answer["precision"]) == ("cpu", "fp32")
     assert answer["weights"].startswith("small@")
     assert list(answer["results"][0]) == ["prompt", "count"]
+
+
+def test_pages_left_unread_are_reported_on_stderr_and_in_json(weights, tmp_path):
+    pages = [Image.new("L", (90, 60), gray) for gray in (10, 200)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+
+    result = count(tmp_path / "a.tif", "dots", "--json", weights=weights)
+
+    notices = json.loads(result.stdout)["notices"]
+    assert notices[0].startswith("first of 2 pages")
+    assert notices[0] in " ".join(result.stderr.split())
 
 
 def test_density_sums_to_the_unrounded_counts(photo, weights, tmp_path):

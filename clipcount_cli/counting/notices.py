@@ -1,0 +1,25 @@
+"""Remarks about an image that was counted all the same: which part was read, what limits the count.
+
+An image or a result carries a tuple of them; `count` prints the full text, `batch` writes the brief
+one into `message`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Notice(NamedTuple):
+    """One remark, in two lengths."""
+
+    brief: str  # a table cell holds it beside others: "first of 5 pages"
+    full: str = ""  # with what to do next; empty if `brief` says it all
+
+    def __str__(self) -> str:
+        return self.full or self.brief
+
+
+def as_message(notices: Iterable[Notice]) -> str:
+    """The `message` of a row that is ok: brief texts, each once, separated by semicolons."""
+    return "; ".join(dict.fromkeys(notice.brief for notice in notices))
