@@ -164,7 +164,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses = pair_losses(self.model, batch, self.config, self.contrast_only)
+            losses = self._losses(batch)
         loss, shares, stopped = self._weighed(losses, stop)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss))
@@ -175,6 +175,10 @@ class Trainer:
         self._apply_gradients(batch)
         self.step_number += 1
         return values, stopped
+
+    def _losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        """Each loss: its values, and the weight of each value in the mean."""
+        return pair_losses(self.model, batch, self.config, self.contrast_only)
 
     def _weighed(
         self, losses: Mapping[str, tuple[Tensor, Tensor]], stop: bool

@@ -16,6 +16,7 @@ from PIL import Image
 
 from scenes.backgrounds import read_ground
 from scenes.brush import Pixels
+from scenes.cutouts import CUT_OUT, read_cutouts
 from scenes.drawings import DRAWINGS, TURNS, draw, turn_of
 from scenes.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
 from scenes.pictures import (
@@ -33,6 +34,7 @@ PICTURE_EVERY = 3  # individuals of a noun that is also drawn: one in three is a
 INDIVIDUALS = 2 * TURNS  # of each noun and colour; bounds the memory to about 0.5 GB
 VIEW_STEP = 17  # from one individual's view to the next's: it divides no number of views
 MODELLED_INDIVIDUALS = 8 * TURNS  # of a noun with 3-D models, which are seen from many sides
+CUT_OUT_INDIVIDUALS = 4 * TURNS  # of a noun with views, in a catalogue of twice as many nouns
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Catalogue:
 
     nouns: Mapping[str, Noun]
     material: Path | None = None  # pictures that scripts/scenes/fetch.py fetched
+    photographed: bool = False  # whether nouns are also shown by cut-outs of photos
     _kept: dict[tuple[str, str, int, str], Cutout] = field(default_factory=dict, repr=False)
     _pictures: dict[tuple[str, str], Pixels] = field(default_factory=dict, repr=False)
     _views: dict[tuple[str, str], list[Pixels]] = field(default_factory=dict, repr=False)
@@ -72,14 +75,16 @@ class Catalogue:
         return cls({name: NOUNS[name] for name in DRAWINGS})
 
     @classmethod
-    def from_material(cls, folder: Path | None) -> Catalogue:
+    def from_material(cls, folder: Path | None, photographed: bool = False) -> Catalogue:
         """Our own drawings and the pictures of `folder`, if any.
 
-        Raises DataError where one is missing.
+        photographed: show its cut-outs of photos as well, and the nouns that they alone show.
+        Raises DataError if a picture is missing.
         """
         if folder is None:
             return cls.drawn()
-        catalogue = cls({**NOUNS, **PICTURED, **MODELLED}, folder)
+        nouns = {**NOUNS, **PICTURED, **MODELLED, **(CUT_OUT if photographed else {})}
+        catalogue = cls(nouns, folder, photographed)
         for part in FOLDERS:
             for noun in MODELLED:
                 catalogue._views_of(noun, part)
@@ -98,7 +103,8 @@ class Catalogue:
         angle: float | None = None,
     ) -> list[Cutout]:
         """Choose `n` individuals of a noun in a colour ("": its own), turned by `angle` if any."""
-        numbers = np.arange(MODELLED_INDIVIDUALS if self._views_of(noun, part) else INDIVIDUALS)
+        of_views = CUT_OUT_INDIVIDUALS if self.photographed else MODELLED_INDIVIDUALS
+        numbers = np.arange(of_views if self._views_of(noun, part) else INDIVIDUALS)
         if angle is not None:
             step = round(angle / (2 * np.pi) * TURNS) % TURNS
             numbers = numbers[step::TURNS]
@@ -142,6 +148,8 @@ class Catalogue:
             needed = noun in MODELLED
             folder = self.material
             self._views[key] = [] if folder is None else read_views(folder, noun, part, needed)
+            if folder is not None and self.photographed:
+                self._views[key] += read_cutouts(folder, noun)
         return self._views[key]
 
     def _picture(self, look: Look, part: str) -> Pixels:

@@ -27,6 +27,7 @@ from scenes.layout import (
 from scenes.nouns import SIZES, Noun, named_alike
 from scenes.wording import Group, absent_prompts, true_prompts
 
+FEW = 25  # things that may be seen from nearby, at most
 MIN_SMALL = 0.4  # how large small things are beside large ones
 
 __all__ = ["Catalogue", "Cutout", "Scene", "SceneConfig", "render_scene", "vocabulary"]
@@ -38,6 +39,7 @@ class SceneConfig:
 
     side_px: int = 224  # everything scales with it
     crowded: float = 0.0  # show the larger of two drawn counts
+    near: float = 0.0  # of the scenes with few things: they are seen from nearby
     far: float = 0.0  # are seen from further away: everything is smaller
     empty: float = 0.04  # nothing but ground: every prompt is absent
     second_class: float = 0.55
@@ -210,6 +212,9 @@ def _arrange(
     size_px = draw_size(total, side_px, rng)
     if _chance(setting.config.far, rng):
         size_px = max(size_px * rng.uniform(0.35, 0.8), smallest_size(side_px))
+    if total <= FEW and _chance(setting.config.near, rng):
+        largest_px = side_px * 0.8 / np.sqrt(total)
+        size_px = max(size_px, min(size_px * rng.uniform(1.3, 3.0), largest_px))
     if groups[0].size:
         size_px = max(size_px, smallest_size(side_px) / MIN_SMALL)
     if first.plural == "cars" and rng.random() < setting.config.parked:

@@ -1,84 +1,178 @@
-"""scripts/make_tiny.py: what it asks of scenes, and that a run becomes weights that count."""
+"""scripts/make_tiny.py: what samples show and name, and that a run becomes weights that count."""
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import shutil
-from types import SimpleNamespace
+from pathlib import Path
 
 import make_tiny
 import numpy as np
 import pytest
+import tiny.network
 import torch
 import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes.render import Catalogue, render_scene
-from small_training import small_model
+from PIL import Image, ImageDraw
+from safetensors.torch import save_file
+from tiny import phrases
+from tiny.align import Names, alignment_losses, label_weights
+from tiny.bank import Bank
+from tiny.photos import part_of, read_photos
+from tiny.samples import SampleSource
+from tiny.trainer import TARGET_SIDE_PX, TRAINING, density_of, make_batch
+from torch import nn
 
 from clipcount_cli import load_counter
+from clipcount_cli.counting.model import BPE_ROWS
+from clipcount_cli.counting.recognition import Evidence
+from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
 from clipcount_cli.weights import checkpoint
 
-CATALOGUE = Catalogue.drawn()
-TINY = make_tiny.ASSET
-COINS = TINY.parent / "examples" / "coins.jpg"
+COINS = make_tiny.ASSET.parent / "examples" / "coins.jpg"
+SETS = {"coins_on_cloth": "coins", "coco_people": "people"}
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory) -> Path:
+    """Two sets of sixteen photos: discs on cloth, all annotated; people among unknown things."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for name, prompt in SETS.items():
+        (folder / name / "images").mkdir(parents=True)
+        rows = [("image", "prompt", "x", "y")]
+        for number in range(16):
+            picture = Image.new("RGB", (160, 120), (90, 60, 120))
+            for x, y in rng.integers(10, 110, (6, 2)).tolist():
+                ImageDraw.Draw(picture).ellipse((x - 6, y - 6, x + 6, y + 6), fill="silver")
+                rows.append((f"{number}.png", prompt, x, y))
+            rows.append((f"{number}.png", "penguins", "", ""))
+            picture.save(folder / name / "images" / f"{number}.png")
+        with (folder / name / "points.csv").open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(photos):
+    return SampleSource.open(None, photos)
+
+
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**40))
-def test_a_scene_is_asked_for_its_own_dots_and_for_nothing_else(seed):
-    scene = render_scene(seed, CATALOGUE, make_tiny.SCENES)
+def test_a_sample_names_its_dots_and_nothing_that_it_shows_is_named_absent(source, seed):
+    sample = source.sample(seed)
 
-    asked = make_tiny.ask(scene, CATALOGUE.nouns, np.random.default_rng(seed))
+    assert 1 <= len(set(sample.prompts)) == len(sample.prompts) == len(sample.points_px)
+    assert sample.pixels.shape == (288, 288, 3)
+    assert sample.pixels.dtype == np.uint8
+    for prompt, points in zip(sample.prompts, sample.points_px, strict=True):
+        assert ((points >= 0) & (points < 288)).all()
+        if not len(points):
+            assert not any(source.bank.may_be_same(prompt, noun) for noun in sample.nouns)
+    if sample.objects_px is None:
+        assert "objects" not in sample.prompts
 
-    assert len(set(asked.prompts)) == len(asked.prompts) == make_tiny.PROMPTS_PER_SCENE
-    for prompt, points_px in zip(asked.prompts, asked.points_px, strict=True):
-        assert prompt in scene.points_px or prompt in scene.absent
-        assert len(points_px) == len(scene.points_px.get(prompt, ()))
+
+def test_photos_are_split_by_name_and_no_photo_is_in_two_parts(photos):
+    parts = {part: {p.path for p in read_photos(photos, part)} for part in ("train", "val", "test")}
+
+    assert sum(map(len, parts.values())) == 32
+    assert len(set().union(*parts.values())) == 32
+    assert part_of("apples_orchard", "a.webp") == part_of("apples_orchard", "a.webp")
 
 
-def test_a_density_holds_as_many_objects_as_it_has_dots():
+def test_a_target_holds_as_many_objects_as_there_are_dots():
     points_px = np.array([[0.0, 0.0], [140.0, 150.0], [287.0, 100.0]], np.float32)
 
-    density = make_tiny.target_of(points_px)
+    density = density_of(points_px)
 
-    full_side = (384 / make_tiny.TARGET_SIDE_PX) ** 2
-    assert float(density.sum()) * full_side / 60 == pytest.approx(3, rel=1e-3)
-
-
-def test_new_words_leave_the_old_prompts_as_they_were():
-    known = checkpoint.load_state(TINY)[1].config
-
-    model = make_tiny.start(["apples", "zeppelins"], TINY, seed=0).eval()
-
-    assert set(known.clip.vocabulary) < set(model.config.clip.vocabulary)
-    tokens = make_tiny.tokenize(["apples"], model.config)
-    before = load_counter("tiny", precision="fp32").model.encode_text(tokens)
-    assert torch.allclose(model.encode_text(tokens), before, atol=1e-3)
+    assert float(density.sum()) * (384 / TARGET_SIDE_PX) ** 2 / 60 == pytest.approx(3, rel=1e-3)
 
 
-def test_the_first_weights_past_half_of_the_steps_are_kept(tmp_path):
-    model, saved = small_model(), []
-    trainer = SimpleNamespace(step_number=0, plan=SimpleNamespace(steps=5))
-    save = make_tiny.saver(trainer, tmp_path)
+def test_labels_lie_on_the_patches_of_their_dots(source):
+    samples = [source.sample(seed) for seed in range(12)]
+    config = tiny.network.tiny_config(source.bank.nouns)
 
-    for trainer.step_number in (2, 3, 4, 5):
-        with torch.no_grad():
-            next(model.parameters()).fill_(trainer.step_number)
-        save(model, tmp_path / "last.safetensors")
-        saved.append((tmp_path / "last.safetensors").read_bytes())
+    batch = make_batch(samples, config, seed=0)
 
-    assert (tmp_path / make_tiny.HALFWAY).read_bytes() == saved[1] != saved[2]
+    assert len(batch.labels) > 10
+    for image, patch, noun in batch.labels.tolist():
+        dots = samples[image].nouns[config.bank[noun]] // 16
+        assert [patch % 18, patch // 18] in dots.astype(int).tolist()
+
+
+def test_alignment_rewards_any_right_name_and_ignores_kinds(source):
+    bank = Bank({n: source.bank.table[n] for n in ("apples", "coins", "strawberries")}, ())
+    names = Names(bank)
+    both = torch.eye(len(names.rows) + len(names.kinds))
+    rows, kinds = both[: len(names.rows)], both[len(names.rows) :]
+    labels = torch.tensor([[0, 0, bank.nouns.index("apples")]])
+
+    def loss(like: str) -> float:
+        vectors = rows[names.rows.index(like)].expand(1, 1, 3, -1)
+        evidence = Evidence(vectors, torch.zeros(1, 1, 3), torch.zeros(1, 1))
+        return float(alignment_losses(evidence, labels, names, rows, kinds, torch.ones(3) * 0.1))
+
+    assert loss("apples") == pytest.approx(loss("apple"), rel=1e-4)
+    assert loss("coins") > loss("apples") + 5
+    assert label_weights(torch.tensor([[0, 1, 2], [0, 2, 2], [1, 0, 0]]), 2).tolist() == (
+        pytest.approx([0.5**0.5, 0.5**0.5, 1])
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [("coin", "coins"), ("berry", "berries"), ("box", "boxes"), ("cell nucleus", "cell nuclei"),
+     ("dairy cow", "dairy cows"), ("tomato", "tomatoes"),
+     ("grandchild", "grandchildren"), ("human", "humans")],
+)  # fmt: skip
+def test_plurals_are_those_of_english(one, many):
+    assert phrases.plural(one) == many
+
+
+def test_phrases_are_physical_nouns_with_plurals_and_attributes(tmp_path):
+    """In WordNet's own format: synset, words in hex, pointers (`@` leads to what is above)."""
+    lines = [
+        "  1 This software and database is being provided ...",
+        "00001930 03 n 01 physical_entity 0 000 | an entity that has physical existence",
+        "00002684 03 n 02 object 0 physical_object 0 001 @ 00001930 n 0000 | tangible",
+        "00003000 06 n 01 coffee_cup 0 001 @ 00002684 n 0000 | a cup",
+        "00004000 09 n 01 freedom 0 000 | a state",
+    ]
+    (tmp_path / "data.noun").write_text("\n".join(lines))
+
+    found = phrases.phrases(tmp_path, ["coins"])
+
+    assert {"coffee cup", "coffee cups", "physical object", "coins", "red objects"} <= set(found)
+    assert "freedom" not in found
+    assert sum(phrase.endswith(" coins") for phrase in found) >= phrases.ATTRIBUTES_PER_NOUN
+
+
+def random_backbone():
+    torch.manual_seed(1)
+    return EfficientNetLite0(), nn.Linear(1280, 1000)
+
+
+def make_quick(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tiny.network, "load_backbone", random_backbone)
+    patch.setattr(make_tiny, "TRAINING", dataclasses.replace(TRAINING, batch=2))
+    patch.setattr(make_tiny, "STEPS_PER_EPOCH", 1)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of two steps of two scenes each."""
+def finished(tmp_path_factory, photos):
+    """A run of two steps of two samples each, on towers that know nothing."""
     run = tmp_path_factory.mktemp("finished") / "run"
+    run.mkdir()
+    config = tiny.network.tiny_config(["coins"]).clip
+    save_file(PhraseEncoder(config, BPE_ROWS).state_dict(), run / make_tiny.TEXT)
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        make_tiny.main(run, steps=2, workers=1, seed=5, init=TINY)
+        make_tiny.train(photos, run=run, steps=2, workers=1, seed=5)
     return run
 
 
@@ -90,63 +184,61 @@ def quick(finished, monkeypatch, tmp_path):
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def make_quick(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(make_tiny, "TRAINING", dataclasses.replace(make_tiny.TRAINING, batch=2))
-    patch.setattr(make_tiny, "STEPS_PER_EPOCH", 1)
-    patch.setattr(make_tiny, "TEST_SCENES", 2)
+def test_a_run_becomes_weights_that_count_and_say_how_they_were_made(quick, photos):
+    make_tiny.pack(photos, run=quick)
 
-
-def test_a_run_becomes_the_mean_of_its_middle_and_its_end(quick):
-    make_tiny.main(quick, steps=2, pack=True)
-
-    state, metadata = checkpoint.load_state(make_tiny.ASSET)
-    halfway, _ = checkpoint.load_state(quick / make_tiny.HALFWAY)
-    last, _ = checkpoint.load_state(quick / "last.safetensors")
-    for name, mean in ((n, t) for n, t in state.items() if t.is_floating_point()):
-        middle = (halfway[name] + last[name]).float() / 2
-        assert torch.allclose(mean.float(), middle, rtol=1e-3, atol=1e-4)  # half precision
-    assert json.loads((quick / "config.json").read_text())["scenes"] == 4
-    assert {"coins", "wooden"} < set(metadata.config.taught)
-    assert not make_tiny.NOT_LEARNED & set(metadata.config.taught)
+    _, metadata = checkpoint.load_state(make_tiny.ASSET)
+    assert {"coins", "coin", "money", "people"} < set(metadata.config.taught)
+    assert {"coins", "zebras"} < set(metadata.config.bank)
+    training = metadata.origin["training"]
+    assert training["seed"] == 5
+    assert training["samples"] == 4
+    assert training["hours"] >= 0
     [result] = load_counter(make_tiny.ASSET).count(COINS, ["coins"])
-    assert 5 < result.count < 100
+    assert np.isfinite(result.count)
 
 
-def test_a_run_that_is_told_otherwise_is_not_gone_on_with(quick):
+def test_training_leaves_the_pretrained_towers_as_they_are(quick):
+    tower, classifier = random_backbone()
+
+    state, _ = checkpoint.load_state(quick / "last.safetensors")
+
+    assert torch.equal(state["clip.visual.head.weight"], tower.head.weight)
+    assert torch.equal(state["recognition.classifier.weight"], classifier.weight)
+    with torch.no_grad():
+        fresh = tiny.network.untrained(
+            Bank({}, ("coins",)), quick / make_tiny.TEXT, seed=5
+        ).state_dict()
+    assert not torch.equal(state["recognition.embed.weight"], fresh["recognition.embed.weight"])
+
+
+def test_a_run_with_other_settings_is_not_resumed(quick, photos):
     before = {path.name: path.read_bytes() for path in quick.iterdir()}
 
-    with pytest.raises(typer.BadParameter, match="was begun with seed 5"):
-        make_tiny.main(quick, steps=2, workers=1, seed=6, init=TINY)
+    with pytest.raises(typer.BadParameter, match="was started with seed 5"):
+        make_tiny.train(photos, run=quick, steps=2, workers=1, seed=6)
 
     assert {path.name: path.read_bytes() for path in quick.iterdir()} == before
 
 
-def test_a_run_is_packed_with_the_nouns_that_it_was_taught(quick, tmp_path):
-    with pytest.raises(typer.BadParameter, match="--material must be as it was"):
-        make_tiny.main(quick, steps=2, pack=True, material=tmp_path)
+def test_steps_are_whole_epochs(tmp_path, photos):
+    with pytest.raises(typer.BadParameter, match="not a multiple of 100"):
+        make_tiny.train(photos, run=tmp_path / "run", steps=250)
 
 
-def test_steps_are_whole_epochs(tmp_path):
-    with pytest.raises(typer.BadParameter, match="not a multiple of 200"):
-        make_tiny.main(tmp_path / "run", steps=300)
+def test_a_run_without_a_phrase_encoder_says_which_step_comes_first(tmp_path, photos):
+    with pytest.raises(typer.BadParameter, match=r"make_tiny\.py text"):
+        make_tiny.train(photos, run=tmp_path / "run", steps=100)
 
 
-def test_a_run_that_has_not_ended_is_not_packed(quick, tmp_path):
+def test_a_run_that_has_not_ended_is_not_packed(quick, photos, tmp_path):
     log = quick / "log.csv"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:2]))
 
     with pytest.raises(typer.BadParameter, match="done 1 of 2 steps"):
-        make_tiny.main(quick, steps=2, pack=True)
+        make_tiny.pack(photos, run=quick)
     with pytest.raises(typer.BadParameter, match="holds no training"):
-        make_tiny.main(tmp_path / "other", pack=True)
+        make_tiny.pack(photos, run=tmp_path / "other")
 
     assert not make_tiny.ASSET.exists()
-
-
-def test_packed_weights_tell_how_long_they_were_trained_and_on_what(quick):
-    make_tiny.main(quick, steps=2, pack=True)
-
-    training = checkpoint.load_state(make_tiny.ASSET)[1].origin["training"]
-    assert training["hours"] >= 0
-    assert training["seed"] == 5
-    assert training["scenes_drawn"]["side_px"] == make_tiny.SCENE_SIDE_PX
+    assert json.loads((quick / "config.json").read_text())["material"] is False

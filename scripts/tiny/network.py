@@ -1,0 +1,97 @@
+"""The embedded network before its first step: pretrained towers, a bank, and untrained heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch.nn import functional as F
+
+from clipcount_cli.config import GENERIC_PROMPT, ClipConfig, ModelConfig
+from clipcount_cli.counting.compact import CompactClipCount
+from clipcount_cli.counting.model import BPE_ROWS
+from clipcount_cli.counting.prompts import tokenize
+from clipcount_cli.counting.towers import PhraseEncoder
+from clipcount_cli.files import atomic_write
+from tiny.backbone import class_names, load_backbone
+from tiny.bank import Bank
+from tiny.distil import distil, teacher_vectors
+from tiny.phrases import phrases, plural
+from tiny.samples import SIDE_PX
+
+MINILM_WIDTH = 384
+TOWERS = ("clip.", "recognition.classifier.")  # frozen: pretrained, or distilled
+
+
+def tiny_config(bank: Sequence[str]) -> ModelConfig:
+    """A narrow interaction and decoder between the compact towers."""
+    clip = ClipConfig(
+        embed_dim=MINILM_WIDTH,
+        quick_gelu=False,
+        image_size_px=SIDE_PX,
+        image_tower="efficientnet-lite0",
+        image_layers=0,
+        text_row_width=64,
+        text_width=192,
+        text_heads=3,
+        text_layers=2,
+        context_length=32,
+    )
+    return ModelConfig(
+        clip=clip,
+        width=128,
+        heads=4,
+        mlp_ratio=2.0,
+        visual_prompts=0,
+        context_tokens=0,
+        readout="eot",
+        dropout=0.0,
+        drop_path=0.0,
+        antialias=True,
+        fine_attention=False,
+        fine_features=True,
+        text_gate=True,
+        decoder_widths=(64, 48, 32),
+        attribute_width=16,
+        bank=tuple(bank),
+    )
+
+
+def teach_phrases(bank: Bank, wordnet: Path, path: Path, steps: int) -> None:
+    """Distil the phrase encoder and save it at `path`."""
+    config = tiny_config(bank.nouns)
+    names = {name for noun in bank.nouns for name in (*bank.names(noun), *bank.kinds(noun))}
+    names |= {name for synonyms in class_names() for name in synonyms} | {GENERIC_PROMPT}
+    learned = phrases(wordnet, names)
+    torch.manual_seed(0)
+    encoder = PhraseEncoder(config.clip, BPE_ROWS)
+    often = names | {plural(name) for name in names}
+    distil(encoder, learned, tokenize(learned, config), teacher_vectors(learned), often, steps)
+    with atomic_write(path) as temporary:
+        save_file(encoder.state_dict(), temporary)
+
+
+@torch.no_grad()
+def untrained(bank: Bank, phrase_encoder: Path, seed: int) -> CompactClipCount:
+    """Put the towers, the bank and the class names together; the rest is random by `seed`."""
+    torch.manual_seed(seed)
+    model = CompactClipCount(tiny_config(bank.nouns))
+    tower, classifier = load_backbone()
+    model.clip.visual.load_state_dict(tower.state_dict())
+    model.clip.text.load_state_dict(load_file(phrase_encoder))
+    model.recognition.classifier.load_state_dict(classifier.state_dict())
+    model.recognition.bank.copy_(encode(model, bank.nouns))
+    means = [encode(model, synonyms).mean(dim=0) for synonyms in class_names()]
+    model.recognition.class_names.copy_(F.normalize(torch.stack(means), dim=-1))
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith(TOWERS))
+    return model.to(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def encode(model: CompactClipCount, prompts: Sequence[str]) -> torch.Tensor:
+    """Text vectors (P, C) on the model's device."""
+    tokens = tokenize(prompts, model.config).to(model.patch_proj.weight.device)
+    return model.encode_text(tokens).clone()

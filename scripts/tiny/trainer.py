@@ -1,0 +1,134 @@
+"""One step of the embedded model's training: densities as in every training, and nouns aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
+from clipcount_cli.counting.compact import CompactClipCount
+from clipcount_cli.counting.prompts import tokenize
+from clipcount_cli.training.losses import count_loss, density_loss
+from clipcount_cli.training.step import Batch, StepPlan, Trainer
+from clipcount_cli.training.targets import window_targets
+from tiny.align import Names, alignment_losses, label_weights, noun_rows
+from tiny.network import encode
+from tiny.samples import SIDE_PX, Sample
+
+TRAINING = TrainConfig(
+    tuning="full",
+    contrast="none",
+    batch=24,
+    learning_rate=1e-3,
+    warmup_fraction=0.06,
+    ema_decay=0.998,
+    sigma_px=6.0,
+    mask="none",
+)
+ALIGN_WEIGHT, OBJECT_WEIGHT = 0.3, 0.1
+TARGET_SIDE_PX = 96
+GRID_SIDE = SIDE_PX // 16
+OBJECT_ABOVE = 0.25  # density at which a patch shows an object
+MAX_LABELS = 12  # dots of one noun in one image that are aligned
+# These nouns are aligned in the last quarter only: until then the decoder sees them half known
+HELD_BACK, HELD_BACK_UNTIL = 0.15, 0.75
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyBatch(Batch):
+    """Also the dots' nouns, and which patches show objects."""
+
+    labels: Tensor  # (L, 3) int64: image, patch, noun
+    objects: Tensor  # (B, N): 1 if the patch shows an object
+    complete: Tensor  # (B,): 1 if all objects are annotated
+
+
+def density_of(points_px: np.ndarray) -> Tensor:
+    """The target (96, 96) of a sample's dots."""
+    points = torch.from_numpy(np.ascontiguousarray(points_px)) * (WindowConfig.side_px / SIDE_PX)
+    return window_targets([points], TARGET_SIDE_PX, TRAINING.sigma_px, once=False)[0]
+
+
+def make_batch(samples: Sequence[Sample], config: ModelConfig, seed: int) -> TinyBatch:
+    """Stack samples, their prompts, targets and labels; seed: of the dots that are aligned."""
+    prompts = sorted({prompt for sample in samples for prompt in sample.prompts})
+    row_of = {prompt: row for row, prompt in enumerate(prompts)}
+    pixels = np.stack([sample.pixels for sample in samples])
+    return TinyBatch(
+        windows=torch.from_numpy(pixels).permute(0, 3, 1, 2),
+        image_of=torch.tensor([i for i, sample in enumerate(samples) for _ in sample.prompts]),
+        prompt_of=torch.tensor([row_of[p] for sample in samples for p in sample.prompts]),
+        tokens=tokenize(prompts, config),
+        target=torch.stack([density_of(p) for sample in samples for p in sample.points_px]),
+        labels=_labels(samples, noun_rows(config.bank), np.random.default_rng(seed)),
+        objects=torch.stack([_occupied(sample) for sample in samples]),
+        complete=torch.tensor([float(sample.objects_px is not None) for sample in samples]),
+    )
+
+
+def _labels(samples: Sequence[Sample], row_of: dict[str, int], rng: np.random.Generator) -> Tensor:
+    labels = []
+    for image, sample in enumerate(samples):
+        for noun, points in sample.nouns.items():
+            chosen = points[rng.permutation(len(points))[:MAX_LABELS]]
+            cells = np.clip((chosen * (GRID_SIDE / SIDE_PX)).astype(int), 0, GRID_SIDE - 1)
+            labels += [(image, int(y * GRID_SIDE + x), row_of[noun]) for x, y in cells]
+    return torch.tensor(labels, dtype=torch.int64).reshape(-1, 3)
+
+
+def _occupied(sample: Sample) -> Tensor:
+    if sample.objects_px is None:
+        return torch.zeros(GRID_SIDE**2)
+    peak = F.adaptive_max_pool2d(density_of(sample.objects_px)[None], GRID_SIDE)[0]
+    return (peak > OBJECT_ABOVE).float().flatten()
+
+
+class TinyTrainer(Trainer):
+    """The trainer with the losses of recognition beside those of the density."""
+
+    def __init__(self, model: CompactClipCount, config: TrainConfig, plan: StepPlan, names: Names):
+        super().__init__(model, config, plan, "bf16")
+        self.names = names.to(self.device)
+        self.rows, self.kinds = encode(model, names.rows), encode(model, names.kinds)
+        held = np.random.default_rng(5).random(len(names.nouns)) < HELD_BACK
+        self.held_back = torch.from_numpy(held).to(self.device)
+
+    def _losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        model, batch = cast(CompactClipCount, self.model), cast(TinyBatch, batch)
+        features = model.encode_image(batch.windows.float() / 255)
+        evidence = features.evidence
+        assert evidence is not None
+        labels, tau = self._labels_now(batch), model.recognition.log_tau.exp()
+        aligned = alignment_losses(evidence, labels, self.names, self.rows, self.kinds, tau)
+        wrong_objects = F.binary_cross_entropy_with_logits(
+            evidence.objectness, batch.objects, reduction="none"
+        )
+        with torch.no_grad():
+            text = model.encode_text(batch.tokens)[batch.prompt_of]  # (P, C)
+        density = model.decode(features.select(batch.image_of), text, TARGET_SIDE_PX)
+        every = torch.ones(len(text), device=self.device)
+        return {
+            "align": (aligned, label_weights(labels, len(batch.windows))),
+            "object": (wrong_objects.mean(dim=1), batch.complete),
+            "density": (density_loss(density, batch.target, None, self.config.density_loss), every),
+            "count": (count_loss(density, batch.target), every),
+        }
+
+    def _labels_now(self, batch: TinyBatch) -> Tensor:
+        if self.step_number >= HELD_BACK_UNTIL * self.plan.steps:
+            return batch.labels
+        return batch.labels[~self.held_back[batch.labels[:, 2]]]
+
+    def _weight(self, name: str) -> float:
+        own = {"align": ALIGN_WEIGHT, "object": OBJECT_WEIGHT}
+        return own[name] if name in own else super()._weight(name)
+
+
+def with_rate(learning_rate: float) -> TrainConfig:
+    return replace(TRAINING, learning_rate=learning_rate)
