@@ -7,23 +7,20 @@ planned in seconds.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipcount_cli.batch.prompts_file import find_prompts, read_prompts
 from clipcount_cli.batch.results import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, DataError, UsageError, shortened
-from clipcount_cli.files import as_name, as_text, exists, is_file, is_folder
+from clipcount_cli.files import as_name, as_text, exists, is_folder
 
-PROMPTS_FILE = "prompts.csv"  # looked for in FOLDER
 _MAX_NAMED = 3  # examples; the rest is a number
 
 
@@ -196,9 +193,8 @@ def _with_prompts(
         raise UsageError("--prompt and --prompts exclude each other", hint="leave one out")
     if prompts:
         return _same_prompts(found, prompts)
-    beside = Path(folder, PROMPTS_FILE) if folder is not None else None
-    if prompts_file is None and beside is not None and is_file(beside):
-        prompts_file = beside
+    if prompts_file is None and folder is not None:
+        prompts_file = find_prompts(Path(folder))
     if prompts_file is not None:
         return _listed_prompts(found, folder, prompts_file)
     return _folder_prompts(found)
@@ -235,72 +231,31 @@ def _folder_prompts(found: list[Found]) -> Plan:
 
 
 def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
-    listed, digest = read_prompts(path)
+    table = read_prompts(path)
     by_name = {image.name: image for image in found}
+
+    def exists_unsearched(name: str) -> bool:
+        return folder is not None and exists(Path(folder, as_name(name)))
+
+    listed, missing = table.matched(by_name, exists_unsearched)
     notices = [f"counting what {path} names: {len(listed)} images"]
-    if absent := [name for name in listed if name not in by_name]:
-        notices += _place_absent(absent, by_name, folder, path)
+    where = "do not exist" if folder is not None else "are not among the images given"
+    if missing:
+        names = shortened([f'"{name}"{meant}' for name, meant in missing.items()], _MAX_NAMED)
+        if len(missing) == len(listed):
+            raise DataError(f"all {len(missing)} images that {path} names {where}: {names}")
+        notices.append(f"{path} names images that {where}: {names}")
     if unnamed := [image.name for image in found if image.name not in listed]:
-        named = _examples(unnamed, "images")
-        notices.append(f"{path} does not name {named}: left out")
+        notices.append(f"{path} does not name {_examples(unnamed, 'images')}: left out")
+    if folder is not None:
+        for name in listed:
+            by_name.setdefault(name, Found(name, str(Path(folder, as_name(name)))))
     wanted = [image for name, image in by_name.items() if name in listed]
     jobs = [
         Job(image.name, image.path, listed[image.name], image.fault)
         for image in (wanted if folder is None else _in_natural_order(wanted))
     ]
-    return Plan(jobs, notices, {"prompts": f"{as_text(path.name)}, sha256 {digest}"})
-
-
-def _place_absent(
-    absent: list[str], by_name: dict[str, Found], folder: str | None, path: Path
-) -> list[str]:
-    """Add to `by_name` what a prompts file names and the search did not find."""
-    gone = []
-    for name in absent:
-        place = Path(folder or "", as_name(name))
-        if folder is not None:
-            by_name[name] = Found(name, str(place))
-        if folder is None or not exists(place):
-            gone.append(name)
-    if not gone:
-        return []
-    what = "do not exist" if folder is not None else "are not among the images given"
-    return [f"{path} names images that {what}: {_examples(gone, 'images')}"]
-
-
-def read_prompts(path: Path) -> tuple[Mapping[str, tuple[str, ...]], str]:
-    """Prompts per image from a CSV with columns image,prompt; and a digest of what it says."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8: {error}", hint="save it as CSV UTF-8") from error
-    listed: dict[str, dict[str, None]] = {}
-    for line, image, prompt in _prompt_rows(text, path):
-        if not image or not prompt.strip():
-            raise DataError(f"{path}, line {line}: image or prompt is empty")
-        listed.setdefault(image.removeprefix("./"), {})[as_text(prompt)] = None
-    digest = hashlib.sha256(repr(sorted((k, *v) for k, v in listed.items())).encode())
-    return {image: tuple(asked) for image, asked in listed.items()}, digest.hexdigest()[:16]
-
-
-def _prompt_rows(text: str, path: Path) -> Iterator[tuple[int, str, str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = [cell.strip().lower() for cell in next(reader, [])]
-        if not {"image", "prompt"} <= set(header):
-            raise DataError(
-                f'{path} needs the columns "image" and "prompt", its first line is '
-                f'"{",".join(header)[:100]}"'
-            )
-        image, prompt = header.index("image"), header.index("prompt")
-        for cells in reader:
-            if any(cells):
-                padded = [*cells, *[""] * len(header)]
-                yield reader.line_num, padded[image], padded[prompt]
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    return Plan(jobs, notices, {"prompts": f"{as_text(path.name)}, sha256 {table.digest}"})
 
 
 def _examples(names: Sequence[str], noun: str) -> str:

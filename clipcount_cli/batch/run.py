@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from clipcount_cli import console, distributed
 from clipcount_cli.batch import processes as sharing
-from clipcount_cli.batch.plan import PROMPTS_FILE, Plan, make_plan, nothing_to_count, read_list
+from clipcount_cli.batch.plan import Plan, make_plan, nothing_to_count, read_list
+from clipcount_cli.batch.prompts_file import PROMPTS_FILE
 from clipcount_cli.batch.report import Thumbnails, write_report
 from clipcount_cli.batch.results import COLUMNS, ResultRow, ResultsFile, Settings, Targets
 from clipcount_cli.batch.shards import merge, parse_shard

@@ -16,12 +16,11 @@ from clipcount_cli.data.checks import Findings, read_json, relative
 from clipcount_cli.data.formats import coco, counted, cvat, imagej, labelme, tabular, via, voc, yolo
 from clipcount_cli.data.formats.annotated import AnnotatedImage
 from clipcount_cli.data.formats.safe_xml import read_xml
-from clipcount_cli.data.tables import read_table
+from clipcount_cli.data.tables import SPREADSHEET_SUFFIXES, read_table
 from clipcount_cli.errors import DataError, shortened
 
 POINTS, COCO, COUNTS, SPLIT_TABLE = "points.csv", "annotations.json", "counts.csv", "split.csv"
 _NO_ANNOTATIONS = (COUNTS, SPLIT_TABLE, "prompts.csv")  # tables of another purpose
-_WORKBOOK_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 YAML_SUFFIXES = (".yaml", ".yml")
 _FILES_SHOWN = 3
 
@@ -172,7 +171,7 @@ def _mention_others(
 
 
 def _refuse_workbooks(listing: Listing) -> None:
-    if books := listing.of(*_WORKBOOK_SUFFIXES):
+    if books := listing.of(*SPREADSHEET_SUFFIXES):
         names = shortened([relative(path, listing.root) for path in books])
         raise DataError(
             f"{listing.root} holds a spreadsheet, which is not a CSV file: {names}",

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from clipcount_cli.errors import DataError
 
 DELIMITERS = (",", ";", "\t")
+SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _SAVE_AS_CSV = 'open it in the spreadsheet and save it as "CSV UTF-8"'
 _SEPARATOR_LINE = re.compile(r'"?sep=([,;\t])"?')  # Excel's own first line
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}([.,])\d{3}(\1\d{3})*")

@@ -122,7 +122,7 @@ def test_images_a_prompts_file_names_in_vain_are_told_and_failed(run, photos, ro
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("file,prompt\n1.png,figs\n", 'needs the columns "image" and "prompt"'),
+        ("file,prompt\n1.png,figs\n", "lacks the column image: its first line is 'file,prompt'"),
         ("image,prompt\n1.png,\n", "line 2: image or prompt is empty"),
         ("image,prompt\n1.png,caf\udce9\n", "not UTF-8"),
     ],
