@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -48,6 +49,11 @@ class CompactClipCount(ClipCount):
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         return cast(Tensor, self.clip.text(tokens))
+
+    def familiarity(self, text: Tensor) -> float:
+        """Greatest similarity of a prompt (C,) to a noun that these weights can recognize."""
+        known = torch.cat([self.recognition.bank, self.recognition.class_names])
+        return float((known.float() @ text.float()).max())
 
     def encode_image(self, windows: Tensor) -> PatchFeatures:
         side_px = self.config.clip.image_size_px

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipcount_cli.config import DENSITY_SCALE, WindowConfig
+from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.images import ImageLike, as_pixels
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
 from clipcount_cli.counting.prompts import tokenize, unread_part
@@ -28,6 +29,7 @@ from clipcount_cli.counting.windows import (
 )
 from clipcount_cli.errors import DeviceError, UsageError
 
+FAMILIAR = 0.62  # similarity to a known noun; below it, a prompt is a word of another kind
 WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
 
 
@@ -153,4 +155,9 @@ class Counter:
 
     def unread_part(self, prompt: str) -> str | None:
         """What these weights cannot see of `prompt`, in a sentence, or None."""
-        return unread_part(prompt, self.model.config)
+        hidden = unread_part(prompt, self.model.config)
+        if hidden or not isinstance(self.model, CompactClipCount):
+            return hidden
+        if self.model.familiarity(self.encode_prompts([prompt])[0]) >= FAMILIAR:
+            return None
+        return f'"{prompt}" is unlike every noun that these weights know: the count may be wrong'

@@ -58,7 +58,12 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
 
 
 def untaught(config: ModelConfig, prompts: Sequence[str]) -> list[str]:
-    """The words of `prompts` that a network did not learn to count, in their order."""
+    """The words of `prompts` that a network did not learn to count, in their order.
+
+    None of a compact network's: it knows all words, by their likeness to others.
+    """
+    if config.clip.compact:
+        return []
     if config.taught:
         found = [word for prompt in prompts for word in _beside(set(config.taught), prompt)]
     else:

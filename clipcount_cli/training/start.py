@@ -97,7 +97,7 @@ def _from_weights(
         for name in ("readout", "template", "heads", "interaction")
         if getattr(theirs, name) != getattr(wanted, name)
     ]
-    if config.tuning == "full" and config.contrast != "patches":
+    if theirs.clip.compact or (config.tuning == "full" and config.contrast != "patches"):
         wanted, state = with_words(wanted, state, prompts)
     elif words := untaught(wanted, prompts):
         notices.append(
@@ -122,7 +122,9 @@ def _from_weights(
 def _as_weights(recipe: TrainConfig, theirs: ModelConfig, given: Mapping[str, Any]) -> TrainConfig:
     """The recipe for a network that exists: its shape stays, unless an option says otherwise."""
     kept = {name: getattr(theirs, name) for name in _SHARED if name != "readout"}
-    if theirs.clip.convolutional:
+    if theirs.clip.compact:  # pretrained towers: what counts is beside them
+        tuning = "frozen"
+    elif theirs.clip.convolutional:
         tuning = "full"
     else:
         tuning = "prompts" if theirs.visual_prompts else "frozen"

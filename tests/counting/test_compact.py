@@ -6,6 +6,7 @@ from torch import nn
 
 from clipcount_cli.config import ClipConfig, ModelConfig
 from clipcount_cli.counting.compact import build_model
+from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.recognition import Recognition
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
@@ -132,6 +133,21 @@ def test_densities_depend_on_the_prompt_and_not_on_the_company(model):
     alone = model.decode(model.encode_image(windows[2:]), text[1:], 32)
     torch.testing.assert_close(together[1:], alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(model.decode(model.encode_image(windows[2:]), text[:1], 32), alone)
+
+
+def test_a_prompt_unlike_every_noun_is_announced(model):
+    counter = Counter(model, "compact", "0" * 64, "fp32")
+    assert counter.unread_part("coins") is None
+
+    with torch.no_grad():  # a space in which nothing resembles anything
+        bank, names = model.recognition.bank.clone(), model.recognition.class_names.clone()
+        model.recognition.bank.zero_()
+        model.recognition.class_names.zero_()
+        notice = counter.unread_part("coins")
+        model.recognition.bank.copy_(bank)
+        model.recognition.class_names.copy_(names)
+
+    assert '"coins" is unlike every noun' in notice
 
 
 def test_the_weights_file_rebuilds_the_network(model, tmp_path):
