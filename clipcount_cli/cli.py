@@ -103,8 +103,6 @@ for name, command, examples in (
 def main() -> None:
     """Run `clipcount`."""
     warnings.filterwarnings("ignore", module="PIL")  # what it warns of is refused, or harmless
-    # open_clip loads timm where it is installed, for image towers that no model here has: 0.3 s.
-    sys.modules.setdefault("timm", None)  # type: ignore[arg-type]
     try:
         app(prog_name="clipcount")
     except SystemExit as end:

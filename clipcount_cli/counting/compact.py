@@ -15,12 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipcount_cli.config import COMPACT_CHANNELS, ModelConfig
+from clipcount_cli.counting.clip import BPE_ROWS
 from clipcount_cli.counting.model import (
-    BPE_ROWS,
     ClipCount,
     PatchFeatures,
     resize,
-    sinusoid,
     to_grid,
     to_patches,
 )
@@ -64,7 +63,7 @@ class CompactClipCount(ClipCount):
         coarse, deep = to_patches(pyramid.coarse), to_patches(pyramid.deep)
         wide = resize(to_grid(self.deep_proj(deep)), pyramid.coarse.shape[-1])
         patches = self.patch_proj(coarse) + to_patches(wide)  # (B, N, D)
-        patches = patches + sinusoid(patches.shape[1], patches.shape[2]).to(patches)
+        patches = patches + self.position_code.to(patches.dtype)
         patches = self._first_block.before_text(patches)
         evidence = self.recognition(coarse, deep)
         own = evidence.vectors[:, :, 0]  # (B, N, C)

@@ -16,18 +16,16 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
-import open_clip
 import torch
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipcount_cli.config import ClipConfig, ModelConfig, WindowConfig
+from clipcount_cli.config import ModelConfig, WindowConfig
+from clipcount_cli.counting.clip import BPE_ROWS, PIXEL_MEAN, PIXEL_STD, build_clip
 from clipcount_cli.counting.recognition import Evidence
 
 NORM_GROUPS = 8  # of the decoder's GroupNorm
 EMPTY_LOGIT = -4.0  # where an untrained decoder begins: most pixels hold nothing
-BPE_ROWS = 49_408  # ids of CLIP's tokenizer
 
 
 class PatchFeatures(NamedTuple):
@@ -38,8 +36,8 @@ class PatchFeatures(NamedTuple):
     fine: Tensor | None = None  # (B, 4N, F), the tower's features at twice the resolution
     evidence: Evidence | None = None  # what each patch shows, of networks with compact towers
 
-    def select(self, index: Tensor) -> PatchFeatures:
-        """The features of windows `index` (K,), repeated as asked."""
+    def select(self, index: Tensor | slice) -> PatchFeatures:
+        """The features of windows `index` (K,), which may repeat."""
         fine = None if self.fine is None else self.fine[index]
         evidence = None if self.evidence is None else self.evidence.select(index)
         return PatchFeatures(self.patches[index], self.contrast[index], fine, evidence)
@@ -279,29 +277,13 @@ def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
     return cast(Tensor, tokens + block.mlp(block.ln_2(tokens)))
 
 
-def build_clip(config: ClipConfig) -> CLIP:
-    """open_clip's CLIP for `config`, without the layers that no patch passes through."""
-    vision = CLIPVisionCfg(
-        layers=config.image_layers,
-        width=config.image_width,
-        patch_size=config.patch_size_px,
-        image_size=config.image_size_px,
-    )
-    text = CLIPTextCfg(
-        context_length=config.context_length,
-        vocab_size=len(config.vocabulary) + 1 if config.vocabulary else BPE_ROWS,
-        width=config.text_width,
-        heads=config.text_heads,
-        layers=config.text_layers,
-    )
-    clip = CLIP(config.embed_dim, vision, text, quick_gelu=config.quick_gelu)
-    if config.convolutional:
-        del clip.visual.layer4, clip.visual.attnpool
-    return clip
-
-
 class ClipCount(nn.Module):
     """The network: windows and prompts in, densities out."""
+
+    pixel_mean: Tensor  # (3, 1, 1)
+    pixel_std: Tensor  # (3, 1, 1)
+    position_code: Tensor  # (N, W)
+    row_of_id: Tensor  # the embedding row of each BPE id: its own, or 0 if the vocabulary lacks it
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -314,6 +296,24 @@ class ClipCount(nn.Module):
         self.interaction_norm = None if self.hierarchical else nn.LayerNorm(width)
         levels = config.decoder_widths or _halved(width, 4 if self.hierarchical else 2)
         self.decoder = DensityDecoder(width, levels, fine=self.hierarchical)
+        self._register_constants()
+
+    def _register_constants(self) -> None:
+        """Tensors that no weights file holds, which move to the device with the network.
+
+        Built on the CPU even if the network is built without memory: nothing is loaded into them.
+        """
+        clip = self.config.clip
+        with torch.device("cpu"):
+            constants = {
+                "pixel_mean": torch.tensor(PIXEL_MEAN)[:, None, None],
+                "pixel_std": torch.tensor(PIXEL_STD)[:, None, None],
+                "position_code": sinusoid(clip.grid_side**2, self.config.width),
+            }
+            if clip.vocabulary:
+                constants["row_of_id"] = _row_of_id(clip.vocabulary)
+        for name, constant in constants.items():
+            self.register_buffer(name, constant, persistent=False)
 
     def _add_towers(self) -> None:
         """CLIP, what is learned inside of it, and the projection into the space of its text."""
@@ -341,14 +341,15 @@ class ClipCount(nn.Module):
         return cast(InteractionBlock, self.interaction[0])
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """BPE ids (B, L) from `prompts.tokenize` -> text embeddings (B, C)."""
+        """BPE ids (B, L), as short as `prompts.tokenize` makes them -> text embeddings (B, C)."""
         clip, config = self.clip, self.config
         shift = config.context_tokens if config.readout == "eot" else 0
         # The authors read at the [EOT]'s index from *before* the context was inserted, so the last
         # token of a prompt is never seen (songrise/CLIP-Count#6, #12); "eot" reads the true one.
         read_at = tokens.argmax(dim=-1) + shift  # (B,)
-        length = int(read_at.max()) + 1  # the tower is causal: what follows cannot matter
-        embedded = clip.token_embedding(self._rows(tokens))  # (B, L, text width)
+        length = tokens.shape[1] + shift  # the tower is causal: what follows cannot matter
+        ids = self.row_of_id[tokens] if config.clip.vocabulary else tokens
+        embedded = clip.token_embedding(ids)  # (B, L, text width)
         if config.context_tokens:
             context = self.context.expand(len(tokens), -1, -1)
             embedded = torch.cat([embedded[:, :1], context, embedded[:, 1:]], dim=1)
@@ -360,22 +361,13 @@ class ClipCount(nn.Module):
         rows = torch.arange(len(tokens), device=tokens.device)
         return cast(Tensor, clip.ln_final(states[rows, read_at]) @ clip.text_projection)
 
-    def _rows(self, tokens: Tensor) -> Tensor:
-        """The embedding row of each BPE id: its own, or row 0 where the vocabulary lacks it."""
-        vocabulary = self.config.clip.vocabulary
-        if not vocabulary:
-            return tokens
-        return _row_of_id(vocabulary).to(tokens.device)[tokens]
-
     def encode_image(self, windows: Tensor) -> PatchFeatures:
         """Windows (B, 3, S, S), 0 to 1 -> the features that all prompts share."""
         clip = self.config.clip
         size = (clip.image_size_px, clip.image_size_px)
         antialias = self.config.antialias
         pixels = F.interpolate(windows.float(), size, mode="bilinear", antialias=antialias)
-        mean = torch.tensor(open_clip.OPENAI_DATASET_MEAN, device=pixels.device)[:, None, None]
-        std = torch.tensor(open_clip.OPENAI_DATASET_STD, device=pixels.device)[:, None, None]
-        pixels = ((pixels - mean) / std).to(self.patch_proj.weight.dtype)
+        pixels = ((pixels - self.pixel_mean) / self.pixel_std).to(self.patch_proj.weight.dtype)
         fine = None
         if clip.convolutional:
             visual = self.clip.visual
@@ -385,7 +377,7 @@ class ClipCount(nn.Module):
         else:
             tokens = self.image_tower(self.clip.visual, pixels)[:, 1:]  # (B, N, patch width)
         patches = self.patch_proj(tokens)
-        patches = patches + sinusoid(patches.shape[1], patches.shape[2]).to(patches)
+        patches = patches + self.position_code.to(patches.dtype)
         if len(self.interaction):
             patches = self._first_block.before_text(patches)  # no text yet: all prompts share it
         return PatchFeatures(patches, self.contrast_proj(tokens), fine)

@@ -5,25 +5,19 @@ Stands beside model.py: whoever asks the network something words it here first.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 
-from open_clip.tokenizer import SimpleTokenizer
 from torch import Tensor
 
 from clipcount_cli.config import ModelConfig
+from clipcount_cli.counting.clip import tokenizer
 
 ENDS = 2  # [SOS] and [EOT]
 
 
-@functools.cache
-def _tokenizer() -> SimpleTokenizer:
-    return SimpleTokenizer()
-
-
 def bpe_ids(text: str) -> list[int]:
     """CLIP's BPE ids of `text`, without [SOS] and [EOT]."""
-    return list(_tokenizer().encode(text))
+    return list(tokenizer().encode(text))
 
 
 def prompt_length(config: ModelConfig) -> int:
@@ -34,10 +28,13 @@ def prompt_length(config: ModelConfig) -> int:
 
 
 def tokenize(prompts: Sequence[str], config: ModelConfig) -> Tensor:
-    """BPE ids (B, L) with [SOS] and [EOT], zero-padded; what is too long is cut before [EOT]."""
+    """BPE ids (B, L) with [SOS] and [EOT]; what is too long is cut before [EOT].
+
+    L is the length of the longest, shorter rows are padded with zeros.
+    """
     texts = [config.template.format(prompt) for prompt in prompts]
-    tokens: Tensor = _tokenizer()(texts, prompt_length(config) + ENDS)
-    return tokens
+    tokens: Tensor = tokenizer()(texts, prompt_length(config) + ENDS)
+    return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]  # [EOT] has the highest id
 
 
 def unread_part(prompt: str, config: ModelConfig) -> str | None:
@@ -47,7 +44,7 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
     if len(ids) > length:
         return f'"{prompt}" has {len(ids)} BPE tokens: only the first {length} are read'
     if config.readout == "released" and config.context_tokens > 1:
-        read = _tokenizer().decode(ids[: 1 - config.context_tokens]).strip()
+        read = tokenizer().decode(ids[: 1 - config.context_tokens]).strip()
         if not read:
             return f'the prompt has no effect: "{prompt}" is one token, and its last is never read'
         return f'"{prompt}" is read as "{read}"'

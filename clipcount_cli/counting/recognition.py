@@ -32,7 +32,7 @@ class Evidence(NamedTuple):
     explained: Tensor  # (B, N, 3), log of the mean exponential over the bank
     objectness: Tensor  # (B, N), logit: does the patch show any object?
 
-    def select(self, index: Tensor) -> Evidence:
+    def select(self, index: Tensor | slice) -> Evidence:
         """The evidence of windows `index` (Q,)."""
         return Evidence(*(part[index] for part in self))
 
@@ -48,7 +48,7 @@ class Recognition(nn.Module):
         self.embed = nn.Linear(HIDDEN, dim)
         self.objectness = nn.Linear(HIDDEN, 1)
         self.focus = nn.Parameter(torch.tensor(math.log(FOCUS)))
-        self.log_tau = nn.Parameter(torch.tensor(TAUS).log())
+        self.log_tau = nn.Parameter(torch.tensor([math.log(tau) for tau in TAUS]))
         self.classifier = nn.Linear(deep, CLASSES)
         self.named_gain = nn.Parameter(torch.ones(()))
         self.register_buffer("class_names", torch.zeros(CLASSES, dim))  # text vectors

@@ -135,7 +135,8 @@ class PhraseEncoder(nn.Module):
         width = config.text_width
         self.rows = nn.Embedding(ids, config.text_row_width)
         self.widen = nn.Linear(config.text_row_width, width)
-        self.position = nn.Parameter(torch.randn(config.context_length, width) * 0.02)
+        self.position = nn.Parameter(torch.empty(config.context_length, width))
+        nn.init.normal_(self.position, std=0.02)
         self.blocks = nn.ModuleList(
             TextBlock(width, config.text_heads) for _ in range(config.text_layers)
         )
@@ -145,8 +146,7 @@ class PhraseEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """BPE ids (B, L), read at [EOT], the highest id of a row -> (B, C), unit length."""
         read_at = tokens.argmax(dim=-1)
-        length = int(read_at.max()) + 1
-        states = self.widen(self.rows(tokens[:, :length])) + self.position[:length]
+        states = self.widen(self.rows(tokens)) + self.position[: tokens.shape[1]]
         for block in self.blocks:
             states = block(states)
         last = states[torch.arange(len(tokens), device=tokens.device), read_at]

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -121,7 +122,7 @@ def load(
     model = empty_model(metadata.config, path)
     state = _checked_state(path, header, _shapes_of(model), device, dtype)
     model.load_state_dict(state, assign=True)
-    return model.eval(), metadata
+    return model.eval().to(device), metadata  # what no file holds moves too
 
 
 def load_state(
@@ -160,7 +161,7 @@ def empty_model(config: ModelConfig, where: Path | None = None) -> ClipCount:
     from clipcount_cli.counting.compact import build_model
 
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _without_initial_values():
             model = build_model(config)
     except Exception as error:  # torch's layers and open_clip refuse sizes in as many ways
         raise WeightsError(
@@ -169,6 +170,21 @@ def empty_model(config: ModelConfig, where: Path | None = None) -> ClipCount:
         ) from error
     model.clip.attn_mask = None  # not in any file, and never read: the network masks by itself
     return model
+
+
+def _without_initial_values() -> AbstractContextManager[Any]:
+    """Leave out `torch.nn.init`: without memory it does nothing but import torch._dynamo, 1 s."""
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutInitialValues(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    return WithoutInitialValues()
 
 
 def expected_shapes(

@@ -97,7 +97,10 @@ class PlainClipCount(ClipCount):
     def encode_text(self, tokens: Tensor) -> Tensor:
         clip, config = self.clip, self.config
         length = config.clip.context_length
-        embedded = clip.token_embedding(self._rows(F.pad(tokens, (0, length - tokens.shape[1]))))
+        padded = F.pad(tokens, (0, length - tokens.shape[1]))
+        embedded = clip.token_embedding(
+            self.row_of_id[padded] if config.clip.vocabulary else padded
+        )
         if config.context_tokens:
             context = self.context.expand(len(tokens), -1, -1)
             embedded = torch.cat([embedded[:, :1], context, embedded[:, 1:]], dim=1)[:, :length]
