@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from clipcount_cli.counting.counter import Counter, CountResult
-from clipcount_cli.devices import dtype_of, pick_device, pick_precision
+from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
 from clipcount_cli.weights import checkpoint
 from clipcount_cli.weights.cache import ResolvedWeights, resolve
 
@@ -28,7 +28,6 @@ def load_counter(
     chosen = weights if isinstance(weights, ResolvedWeights) else resolve(weights)
     place = pick_device(str(device))
     precision = pick_precision(precision, place)
-    if place.type == "cuda" and precision == "fp32":
-        torch.backends.cudnn.allow_tf32 = False  # torch's default rounds convolutions to 10 bits
+    require_full_fp32(precision)
     model = checkpoint.load(chosen.path, place, dtype_of(precision))[0]
     return Counter(model, chosen.name, checkpoint.digest(chosen.path), precision)

@@ -11,6 +11,13 @@ from clipcount_cli.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
+# What torch says when memory runs out, beside its own error class: cuBLAS, cuDNN, pinned memory,
+# MPS and the host's allocator raise plain RuntimeErrors.
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|not enough memory|can't allocate memory|ALLOC_FAILED|ALLOCATION_FAILED|"
+    r"cudaErrorMemoryAllocation|CUBLAS_STATUS_NOT_INITIALIZED|unable to find an engine",
+    re.IGNORECASE,
+)
 _NAME = re.compile(r"auto|(cpu|cuda|mps)(:(0|[1-9][0-9]?))?")
 DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}  # precision -> torch's name
 
@@ -69,7 +76,44 @@ def _multiplies_bf16(device: torch.device) -> bool:
     import torch
 
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):  # or the current GPU would speak for the chosen one
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def require_full_fp32(precision: str) -> None:
+    """Let fp32 be fp32 on a GPU: by default torch convolves in TF32, with 10 bits of mantissa."""
+    import torch
+
+    if precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether `error` means that the memory of a device, or of the host, is full."""
+    import torch
+
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))
+
+
+def free_memory(device: torch.device) -> None:
+    """Return what torch keeps for later to the device."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copy `tensor` to `device`; to a CUDA device through pinned memory, so that nobody waits."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+    return pinned.to(device, non_blocking=True)

@@ -9,11 +9,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from clipcount_cli.errors import DeviceError
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+
+
+OBJECTS_TIMEOUT = timedelta(days=7)
+_objects: Any = None  # the process group of objects and barriers
 
 
 def rank() -> int:
@@ -49,22 +56,51 @@ def is_first() -> bool:
 
 @contextmanager
 def joined(device: torch.device | None = None) -> Iterator[None]:
-    """Meet the other processes for the length of a run: nccl on GPUs, gloo elsewhere."""
+    """Meet the other processes for the length of a run.
+
+    device: the GPU whose tensors are summed, by nccl. Without one, gloo carries everything. Objects
+    and barriers always go through gloo and wait long, as one process may be reading or writing.
+    Raises DeviceError if processes share a GPU, which nccl cannot serve.
+    """
+    global _objects
     if world_size() == 1:
         yield
         return
     import torch.distributed as dist
 
+    meeting = store()
     on_gpu = device is not None and device.type == "cuda"
     if device is not None and on_gpu:
         import torch
 
-        torch.cuda.set_device(device)  # where nccl puts the objects that are gathered
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+        torch.cuda.set_device(device)
+        _require_own_gpus(meeting, str(torch.cuda.get_device_properties(device).uuid))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+        store=meeting,
+        rank=rank(),
+        world_size=world_size(),
+        device_id=device if on_gpu else None,
+    )
+    _objects = dist.new_group(backend="gloo", timeout=OBJECTS_TIMEOUT)
     try:
         yield
     finally:
+        _objects = None
         dist.destroy_process_group()
+
+
+def _require_own_gpus(meeting: Any, gpu: str) -> None:
+    """Raise DeviceError if another process uses the same `gpu`, named by an id unique to it."""
+    meeting.set(f"gpu/{rank()}", gpu)
+    users = [n for n in range(world_size()) if meeting.get(f"gpu/{n}").decode() == gpu]
+    if len(users) > 1:
+        raise DeviceError(
+            f"processes {', '.join(map(str, users))} would train on the same GPU, each needs its "
+            "own",
+            hint="start as many processes as there are GPUs (--nproc-per-node), without "
+            "--device cuda:N",
+        )
 
 
 def store() -> Any:
@@ -89,7 +125,7 @@ def barrier() -> None:
     if world_size() > 1:
         import torch.distributed as dist
 
-        dist.barrier()
+        dist.barrier(group=_objects)
 
 
 def gather(value: Any) -> list[Any]:
@@ -99,8 +135,13 @@ def gather(value: Any) -> list[Any]:
     import torch.distributed as dist
 
     values: list[Any] = [None] * world_size()
-    dist.all_gather_object(values, value)
+    dist.all_gather_object(values, value, group=_objects)
     return values
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is set in any process; no GPU is waited for."""
+    return any(gather(flag))
 
 
 def summed(values: Tensor) -> Tensor:

@@ -5,19 +5,21 @@ Image -> count, step 4 of 5: images.py -> windows.py -> model.py -> [counter.py]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
 from clipcount_cli.config import DENSITY_SCALE, WindowConfig
 from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.images import ImageLike, as_pixels
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
-from clipcount_cli.counting.prompts import tokenize, unread_part
+from clipcount_cli.counting.prompts import ENDS, prompt_length, tokenize, unread_part
 from clipcount_cli.counting.windows import (
     Density,
     DensityMosaic,
@@ -27,10 +29,13 @@ from clipcount_cli.counting.windows import (
     resize_shorter_side,
     window_origins,
 )
+from clipcount_cli.devices import free_memory, is_out_of_memory, upload
 from clipcount_cli.errors import DeviceError, UsageError
 
 FAMILIAR = 0.62  # similarity to a known noun; below it, a prompt is a word of another kind
 WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
+TEXTS_AT_ONCE = 16  # prompts per call of the text tower, except on a CPU
+MAX_TEXTS = 4096  # embeddings that are kept: 8 MB
 
 
 @dataclass(frozen=True)
@@ -105,34 +110,45 @@ class Counter:
             features = self.encode_windows(windows)
             repeated = (embedding.expand(len(windows), -1) for embedding in text)
             return [self.densities(features, rows).numpy(force=True) for rows in repeated]
-        except torch.cuda.OutOfMemoryError as error:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
             if len(windows) == 1:
-                hint = "free it, or count with --device cpu"
-                raise DeviceError("the GPU's memory does not hold one window", hint) from error
-        torch.cuda.empty_cache()  # out here the failed call's tensors are free
+                raise does_not_fit(self.device) from error
+        free_memory(self.device)  # out here the failed call's tensors are free
         halves = (self._ask(half, text) for half in np.array_split(windows, 2))
         return [np.concatenate(both) for both in zip(*halves, strict=True)]
 
     @torch.inference_mode()
     def encode_prompts(self, prompts: Sequence[str]) -> Tensor:
-        """Text embeddings (P, C), each distinct prompt computed once and kept.
+        """Text embeddings (P, C), each distinct prompt computed once and kept for a while."""
+        texts = {prompt: self._texts.get(prompt) for prompt in prompts}
+        missing = [prompt for prompt, text in texts.items() if text is None]
+        fresh = dict(zip(missing, self._encode_texts(missing), strict=True))
+        if len(self._texts) > MAX_TEXTS:
+            self._texts = {}  # starting over is simpler than tracking use, and encoding is cheap
+        self._texts.update(fresh)
+        texts |= fresh
+        return torch.stack([cast(Tensor, texts[prompt]) for prompt in prompts])
 
-        Prompts are encoded one by one, so an embedding never depends on its company.
+    def _encode_texts(self, prompts: list[str]) -> Iterator[Tensor]:
+        """Encode in calls of one shape, so that an embedding never depends on its company.
+
+        On a CPU that is one prompt and its own length; elsewhere a call costs the same for many.
         """
-        for prompt in prompts:
-            if prompt not in self._texts:
-                tokens = tokenize([prompt], self.model.config).to(self.device)
-                self._texts[prompt] = self.model.encode_text(tokens)[0]
-        return torch.stack([self._texts[prompt] for prompt in prompts])
+        config, together = self.model.config, 1 if self.device.type == "cpu" else TEXTS_AT_ONCE
+        for start in range(0, len(prompts), together):
+            part = prompts[start : start + together]
+            tokens = tokenize([*part, *part[-1:] * (together - len(part))], config)
+            if together > 1:
+                tokens = F.pad(tokens, (0, prompt_length(config) + ENDS - tokens.shape[1]))
+            yield from self.model.encode_text(upload(tokens, self.device))[: len(part)]
 
     @torch.inference_mode()
     def encode_windows(self, windows: NDArray[np.uint8] | Tensor) -> PatchFeatures:
         """Windows (B, 384, 384, 3) uint8 -> the features that all prompts share."""
         pixels = torch.as_tensor(windows)
-        uploads = self.device.type == "cuda" and not pixels.is_cuda
-        if uploads:
-            pixels = pixels.pin_memory()  # its copy need not wait until the GPU is idle
-        pixels = pixels.to(self.device, non_blocking=uploads).permute(0, 3, 1, 2)
+        pixels = upload(pixels, self.device).permute(0, 3, 1, 2)
         return self.model.encode_image(pixels.float() / 255)
 
     @torch.inference_mode()
@@ -161,3 +177,9 @@ class Counter:
         if self.model.familiarity(self.encode_prompts([prompt])[0]) >= FAMILIAR:
             return None
         return f'"{prompt}" is unlike every noun that these weights know: the count may be wrong'
+
+
+def does_not_fit(device: torch.device) -> DeviceError:
+    """The error for a device on which not even one window can be counted."""
+    hint = "close other programs" if device.type == "cpu" else "free it, or use --device cpu"
+    return DeviceError(f"the memory of {device} does not hold one window", hint)

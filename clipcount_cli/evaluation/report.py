@@ -126,7 +126,7 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
         for warning in dataset.warnings:
             console.warn(warning)
         _mention_prompts(counter, samples)
-    with distributed.joined(counter.device):
+    with distributed.joined():
         rows = _count_all(counter, samples, prompt_check)
     metrics = Metrics.of(rows)
     if distributed.is_first():

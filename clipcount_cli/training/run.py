@@ -26,7 +26,7 @@ from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.data.samples import Dataset, Prepared, Sample
-from clipcount_cli.devices import dtype_of, pick_device, pick_precision
+from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
 from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
@@ -77,7 +77,7 @@ def train(request: TrainRequest) -> RunFolder:
     """Train from the beginning into a new folder; InterruptedRunError when asked to stop."""
     if request.data is None:
         raise UsageError("what to train on is missing", hint="name it with --data DIR")
-    device = _device(request.device)
+    device = pick_device(request.device)
     init, recipe = request.init or "clip", request.recipe or Recipe.default
     check_training(dataclasses.replace(RECIPES[recipe], **request.hyper_parameters))
     with distributed.joined(device):
@@ -117,7 +117,7 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
             f"{data}, which {run} learns from, is not a folder",
             hint=f"give its new place with --data: --resume {run} --data DIR",
         )
-    device = _device(settings.device if request.device == "auto" else request.device)
+    device = pick_device(settings.device if request.device == "auto" else request.device)
     if settings.precision == "fp16" and device.type == "cpu":
         raise DeviceError(
             f"{run} trains in fp16, which a CPU does not multiply in",
@@ -148,6 +148,7 @@ def _run(
     begins: bool = False,
 ) -> RunFolder:
     config = start.config
+    require_full_fp32(settings.precision)
     model = start.model.float().to(device)
     choose_trained(model, config)
     with folder.made():
@@ -179,14 +180,6 @@ def _run(
         60 * config.save_minutes,
     )
     return folder
-
-
-def _device(name: str) -> torch.device:
-    device = pick_device(name)
-    if device.type == "cuda" and distributed.world_size() > 1:
-        device = torch.device("cuda", distributed.local_rank())
-        torch.cuda.set_device(device)
-    return device
 
 
 def _load(data: Path, part: str | None) -> Dataset:
