@@ -3,13 +3,17 @@
 pipeline.py -> [fixed_batch.py] -> counting/counter.py
 At equal shape a row of a batch is bit-identical whatever the other rows hold; at another shape it
 is not (in bf16 the same window gives 49.93 alone and 50.02 in a batch of two).
+On a GPU the host waits once per batch, for the counts: images are uploaded from pinned memory, cut
+into windows and summed there, and densities are copied back only if somebody draws them.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,44 +21,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipcount_cli import console
-from clipcount_cli.counting.counter import Counter
+from clipcount_cli.config import DENSITY_SCALE
+from clipcount_cli.counting.counter import Counter, does_not_fit
 from clipcount_cli.counting.model import PatchFeatures
-from clipcount_cli.counting.windows import Pixels
-from clipcount_cli.errors import DeviceError
+from clipcount_cli.counting.windows import Origin, Pixels, cut_window
+from clipcount_cli.devices import free_memory, is_out_of_memory, upload
 
 FeatureRow = tuple[PatchFeatures, int]  # a batch, and a row of it
 _T = TypeVar("_T")
 
 
-class HostCopy(NamedTuple):
-    """What the network made, in the host's memory once `arrived`; the GPU goes on meanwhile."""
+class Decoded(NamedTuple):
+    """What the network found in each row of a batch, in the host's memory."""
+
+    counts: list[float] | None  # what the window adds to its image's count; None on a CPU
+    densities: NDArray[np.float32] | None  # (K, 384, 384) as the network gives them
+
+
+class _Found(NamedTuple):
+    """The same on the device, for the full shape of a batch."""
 
     densities: Tensor
-    arrived: torch.cuda.Event | None
-
-    @classmethod
-    def of(cls, densities: Tensor) -> HostCopy:
-        """Begin to copy; returns at once."""
-        if not densities.is_cuda:
-            return cls(densities.cpu(), None)
-        host = torch.empty(densities.shape, dtype=densities.dtype, pin_memory=True)
-        host.copy_(densities, non_blocking=True)
-        arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-        arrived.record(torch.cuda.current_stream(densities.device))
-        return cls(host, arrived)
-
-    def wait(self) -> None:
-        """Return once the copy is whole."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-
-    def numpy(self) -> NDArray[np.float32]:
-        """The densities; waits until they are there."""
-        self.wait()
-        return self.densities.numpy()
-
-
-DensityRow = tuple[HostCopy, int]  # a batch, and a row of it
+    counts: Tensor | None = None
 
 
 class FixedBatch:
@@ -63,56 +51,137 @@ class FixedBatch:
     def __init__(self, counter: Counter, size: int) -> None:
         self.counter = counter
         self.size = size
-        self._last: HostCopy | None = None
+        self.device = counter.device
+        self.on_gpu = self.device.type != "cpu"
+        self._issuing = threading.Lock()
 
-    def encode(self, windows: Pixels) -> PatchFeatures:
-        """Windows (K, 384, 384, 3) -> features of at least K rows."""
+    def stage(self, pixels: Pixels) -> Pixels | Tensor:
+        """Put an image where the device can fetch it while the host goes on."""
+        if self.device.type != "cuda":
+            return pixels
+        try:
+            pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                return pixels
+            raise
+        pinned.numpy()[...] = pixels
+        return pinned
 
-        def network(index: list[int]) -> PatchFeatures:
-            whole = len(index) == len(windows)
-            return self.counter.encode_windows(windows if whole else windows[index])
+    @torch.inference_mode()
+    def upload(self, pixels: Pixels | Tensor) -> Pixels | Tensor:
+        """A staged image on the device; on a CPU it stays as it is."""
+        return upload(torch.as_tensor(pixels), self.device) if self.on_gpu else pixels
 
-        return _joined(self._in_batches(network, len(windows)))
+    @torch.inference_mode()
+    def encode(self, windows: Sequence[tuple[Pixels | Tensor, Origin]]) -> PatchFeatures:
+        """K windows of uploaded images -> features of at least K rows."""
+        with self._in_turn():
+            batch = self._cut(windows)
 
-    def decode(self, rows: Sequence[FeatureRow], prompts: Sequence[str]) -> HostCopy:
-        """K windows, each with its prompt -> network densities (K, 384, 384), on their way here.
+            def network(start: int) -> PatchFeatures:
+                part = batch[start : start + self.size]
+                missing = self.size - len(part)
+                if missing:
+                    part = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)])
+                return self.counter.encode_windows(part)
 
-        Waits for the last call's densities, so that a GPU is never more than one call ahead.
+            features: PatchFeatures = _joined(self._in_batches(network, len(windows)))
+            return features
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        rows: Sequence[FeatureRow],
+        prompts: Sequence[str],
+        weights: Sequence[NDArray[np.float32]],
+        with_densities: bool,
+    ) -> Decoded:
+        """Find the prompts in K windows; weights: what each window's pixels contribute (2, 384).
+
+        On a CPU the caller blends the densities and sums the map.
         """
-        text = self.counter.encode_prompts(prompts)
 
-        def network(index: list[int]) -> Tensor:
-            return self.counter.densities(gather([rows[i] for i in index]), text[index])
+        def network(start: int) -> _Found:
+            part = slice(start, start + self.size)
+            text = self.counter.encode_prompts(_filled(prompts[part], self.size))
+            densities = self.counter.densities(gather(_filled(rows[part], self.size)), text)
+            if not self.on_gpu:
+                return _Found(densities)
+            return _Found(densities, self._summed(densities, _filled(weights[part], self.size)))
 
-        parts = self._in_batches(network, len(rows))
-        copy = HostCopy.of((parts[0] if len(parts) == 1 else torch.cat(parts))[: len(rows)])
-        last, self._last = self._last, copy
-        if last is not None:
-            last.wait()
-        return copy
+        with self._in_turn():
+            densities, counts = _joined(self._in_batches(network, len(rows)))
+            if counts is None:
+                return Decoded(None, densities[: len(rows)].numpy())
+            copies, arrived = _begin_copies([counts, densities] if with_densities else [counts])
+        if arrived is not None:
+            arrived.synchronize()
+        return Decoded(copies[0].tolist(), copies[1].numpy() if with_densities else None)
 
-    def _in_batches(self, network: Callable[[list[int]], _T], rows: int) -> list[_T]:
-        """Call `network` for all rows, `size` at a time; what is missing repeats the last row."""
+    def _in_turn(self) -> AbstractContextManager[Any]:
+        """One thread at a time gives work to a GPU; every core of a CPU works for itself."""
+        return self._issuing if self.on_gpu else nullcontext()
+
+    def _cut(self, windows: Sequence[tuple[Pixels | Tensor, Origin]]) -> Tensor:
+        side_px = self.counter.windows.side_px
+        batch = torch.empty(
+            (len(windows), side_px, side_px, 3), dtype=torch.uint8, device=self.device
+        )
+        places = batch if self.on_gpu else batch.numpy()
+        for (pixels, origin), place in zip(windows, places, strict=True):
+            cut_window(pixels, origin, place)
+        return batch
+
+    def _summed(self, densities: Tensor, weights: Sequence[NDArray[np.float32]]) -> Tensor:
+        """What each window adds to the count of its image, (K,)."""
+        shares = upload(torch.from_numpy(np.stack(weights)), self.device)  # (K, 2, 384)
+        weighted = densities * shares[:, 0, :, None] * shares[:, 1, None, :]
+        return weighted.sum(dim=(1, 2)) / DENSITY_SCALE
+
+    def _in_batches(self, network: Callable[[int], _T], rows: int) -> list[_T]:
+        """Call `network` with the first row of each part of `size` rows, until all are done."""
         parts: list[_T] = []
         start = 0
         while start < rows:
-            index = [min(i, rows - 1) for i in range(start, start + self.size)]
             try:
-                parts.append(network(index))
+                parts.append(network(start))
                 start += self.size
                 continue
-            except torch.cuda.OutOfMemoryError as error:
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.size == 1:
-                    raise DeviceError("the GPU's memory does not hold one window") from error
+                    raise does_not_fit(self.device) from error
             self.size //= 2  # out here the failed call's tensors are free
-            torch.cuda.empty_cache()
+            free_memory(self.device)
             console.warn(
-                f"the GPU's memory is full: going on with {self.size} windows at a time, which may "
-                f"change a count's last digits; with --batch-windows {self.size} all are alike"
+                f"the memory of {self.device} is full: continuing with {self.size} windows at a "
+                "time, which may change a count's last digits; with --batch-windows "
+                f"{self.size} all are alike"
             )
         return parts
 
 
+def _filled(rows: Sequence[_T], size: int) -> list[_T]:
+    """All rows, the last one repeated up to `size`."""
+    return [*rows, *[rows[-1]] * (size - len(rows))]
+
+
+def _begin_copies(tensors: Sequence[Tensor]) -> tuple[list[Tensor], torch.cuda.Event | None]:
+    """Begin to copy to the host; complete once the event has arrived, or at once without one."""
+    if not tensors[0].is_cuda:
+        return [tensor.cpu() for tensor in tensors], None
+    copies = []
+    for tensor in tensors:
+        host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        copies.append(host.copy_(tensor, non_blocking=True))
+    arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    arrived.record(torch.cuda.current_stream(tensors[0].device))
+    return copies, arrived
+
+
+@torch.inference_mode()
 def gather(rows: Sequence[FeatureRow]) -> PatchFeatures:
     """The features of single windows, from whatever batches they were encoded in."""
     parts = []
@@ -120,18 +189,21 @@ def gather(rows: Sequence[FeatureRow]) -> PatchFeatures:
         members = list(group)
         features = members[0][0]
         index = [row for _, row in members]
-        if index == list(range(len(features.patches))):
-            parts.append(features)
+        first, after = index[0], index[-1] + 1
+        if index == list(range(first, after)):
+            parts.append(features.select(slice(first, after)))  # copies nothing
         else:
-            parts.append(features.select(torch.tensor(index, device=features.patches.device)))
-    return _joined(parts)
+            chosen = upload(torch.tensor(index), features.patches.device)
+            parts.append(features.select(chosen))
+    gathered: PatchFeatures = _joined(parts)
+    return gathered
 
 
-@torch.inference_mode()
-def _joined(parts: list[PatchFeatures]) -> PatchFeatures:
-    if len(parts) == 1:
-        return parts[0]
-    patches, contrast, fine = zip(*parts, strict=True)
-    return PatchFeatures(
-        torch.cat(patches), torch.cat(contrast), None if fine[0] is None else torch.cat(fine)
-    )
+def _joined(parts: Sequence[Any]) -> Any:
+    """Tensors, or tuples of tensors and None, one after the other."""
+    first = parts[0]
+    if len(parts) == 1 or first is None:
+        return first
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts))
+    return type(first)(*(_joined(list(each)) for each in zip(*parts, strict=True)))

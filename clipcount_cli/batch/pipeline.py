@@ -1,36 +1,36 @@
-"""Photographs flow through the network in full batches; outcomes leave in the order they came.
+"""Images flow through the network in full batches; outcomes leave in the order they came.
 
 commands -> plan.py -> run.py -> [pipeline.py] -> results.py
 
-Workers read, resize and draw, and on a CPU they also run the network, each its own batch on one
-core: Pillow, NumPy and torch leave the interpreter free meanwhile. Windows of several images, and
-pairs of a window and a prompt, fill batches of one fixed shape, padded where the last is not full.
-So a result depends neither on what else is counted, nor on the number of workers or processes (a
-matrix product split among threads is summed in another order).
-Every queue is bounded: memory does not grow with the number of images.
+read -> encode -> decode -> join: workers read, resize, blend and draw, and on a CPU they also run
+the network, each its own batch on one core (Pillow, NumPy and torch leave the interpreter free
+meanwhile); a GPU has two threads of its own, so that one batch is prepared while another is
+computed. Windows of several images, and pairs of a window and a prompt, fill batches of one fixed
+shape, padded if the last is not full. So a result depends neither on what else is counted, nor on
+the number of workers or processes (a matrix product split among threads is summed in another
+order). Every queue is bounded: memory does not grow with the number of images.
 """
 
 from __future__ import annotations
 
-import itertools
-import queue
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from clipcount_cli.batch.fixed_batch import DensityRow, FeatureRow, FixedBatch, HostCopy
+from clipcount_cli.batch.fixed_batch import Decoded, FeatureRow, FixedBatch
 from clipcount_cli.batch.plan import Job
+from clipcount_cli.batch.tasks import Tasks
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.model import PatchFeatures
@@ -38,10 +38,10 @@ from clipcount_cli.counting.notices import as_message
 from clipcount_cli.counting.windows import (
     Origin,
     Pixels,
-    cut_windows,
     join_densities,
     resize_shorter_side,
     window_origins,
+    window_weights,
 )
 from clipcount_cli.errors import ClipCountError, ImageReadError
 from clipcount_cli.interrupts import Stop
@@ -51,6 +51,7 @@ _T = TypeVar("_T")
 BATCH_WAIT_S = 2.0  # how long a batch that is not full waits for more images
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
+GPU_CALLS = 2  # under way at once: one is computed while the next is prepared
 JOINS_AHEAD = 2  # batches of densities that may wait to be joined
 FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image, so that it stalls nobody
 
@@ -60,21 +61,24 @@ class Outcome(NamedTuple):
 
     job: Job
     counts: tuple[float, ...] = ()
-    size: tuple[int, int] = (0, 0)  # width and height of the upright photograph
-    note: str = ""  # worth telling of an image that was counted
+    size: tuple[int, int] = (0, 0)  # width and height of the upright image
+    note: str = ""  # worth saying about an image that was counted
     fault: str = ""  # why it was not
     extras: tuple[Any, ...] = ()  # what `on_result` returned for each prompt
 
 
 @dataclass
 class Pipeline:
-    """Counts jobs with one counter; `batch_windows` is the fixed shape of every network call."""
+    """Counts jobs with one counter.
+
+    batch_windows: the fixed shape of every network call; it halves if memory does not hold it.
+    """
 
     counter: Counter
     batch_windows: int
     workers: int
     tiles: int = 1
-    # Called in a worker with each result and its photograph: resized, or as it was if `keep_size`.
+    # Called in a worker with each result and its image: resized, or as it was if `keep_size`.
     on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
     keep_size: bool = False
 
@@ -89,19 +93,19 @@ class Pipeline:
         """As `run`, but None is yielded between outcomes, and a None among jobs means: not now."""
         threads = torch.get_num_threads()
         with (
-            ThreadPoolExecutor(self.workers, "worker", _use_one_core) as pool,
-            ThreadPoolExecutor(1, "gpu") as gpu,  # starts no thread before it is used
+            ThreadPoolExecutor(self.workers, "worker", _use_one_core) as workers,
+            ThreadPoolExecutor(GPU_CALLS, "gpu") as gpu,  # starts no thread before it is used
         ):
-            flow = _PipelineRun(self, pool, gpu if self.on_gpu else pool, iter(jobs), stop)
+            run = _PipelineRun(self, workers, gpu if self.on_gpu else workers, iter(jobs), stop)
             try:
-                yield from flow.outcomes()
+                yield from run.outcomes()
             finally:
-                pool.shutdown(cancel_futures=True)
+                workers.shutdown(cancel_futures=True)
                 torch.set_num_threads(threads)
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the network has a device of its own, which one thread feeds."""
+        """Whether the network has a device of its own."""
         return self.counter.device.type != "cpu"
 
 
@@ -120,10 +124,11 @@ class _Image:
     resized: tuple[int, int] = (0, 0)  # height and width that the network sees
     note: str = ""
     shown: Pixels | None = None  # what `on_result` is given
-    pixels: Pixels | None = None  # resized; gone once encoded
+    pixels: Pixels | torch.Tensor | None = None  # resized; gone once encoded
     origins: list[Origin] = field(default_factory=list)
+    weights: Sequence[NDArray[np.float32]] = ()  # of each window's pixels in the blended map
     features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
-    densities: dict[int, dict[int, DensityRow]] = field(default_factory=dict)  # by prompt, window
+    found: dict[int, dict[int, _Row]] = field(default_factory=dict)  # by prompt, window
     results: dict[int, tuple[float, Any]] = field(default_factory=dict)  # by number of the prompt
 
 
@@ -142,30 +147,51 @@ class _Pair(NamedTuple):
     window: int
 
 
+class _Row(NamedTuple):
+    """What the network found for one pair."""
+
+    batch: Decoded
+    number: int
+
+
+def _count(rows: Sequence[_Row]) -> float:
+    return sum(cast(list[float], row.batch.counts)[row.number] for row in rows)
+
+
+def _densities(rows: Sequence[_Row]) -> list[NDArray[np.float32]]:
+    return [cast(NDArray[np.float32], row.batch.densities)[row.number] for row in rows]
+
+
+@dataclass
+class _UnderWay:
+    """How many tasks of each stage threads have, or wait to be handled."""
+
+    reading: int = 0
+    calling: int = 0
+    joining: int = 0
+
+
 class _PipelineRun:
-    """The moving parts of one run. All state is changed in one thread; workers run the tasks."""
+    """The moving parts of one run. All state is changed in one thread; others run the tasks."""
 
     def __init__(
         self,
         pipeline: Pipeline,
-        pool: ThreadPoolExecutor,
-        network_pool: ThreadPoolExecutor,
+        workers: ThreadPoolExecutor,
+        network_threads: ThreadPoolExecutor,
         jobs: Iterator[Job | None],
         stop: Stop,
     ) -> None:
         self.pipeline, self.jobs, self.stop = pipeline, jobs, stop
-        self.pool, self.network_pool = pool, network_pool
+        self.workers, self.network_threads = workers, network_threads
+        self.max_calls = GPU_CALLS if pipeline.on_gpu else pipeline.workers
         self.network = FixedBatch(pipeline.counter, pipeline.batch_windows)
-        self.network_calls = (
-            2 if pipeline.on_gpu else pipeline.workers
-        )  # that may be under way at once
-        self.arrivals: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.tasks, self.under_way = Tasks(), _UnderWay()
+        self.windows: deque[_Window] = deque()  # to encode
+        self.pairs: deque[_Pair] = deque()  # to decode
         self.held: dict[int, _Image] = {}
-        self.windows: deque[_Window] = deque()
-        self.pairs: deque[_Pair] = deque()
         self.finished: dict[int, Outcome] = {}
         self.begun = self.yielded = self.largest_bytes = 0
-        self.reading = self.calling = self.joining = 0  # tasks of each kind under way
         self.last_call = time.monotonic()
         self.exhausted = False
 
@@ -180,7 +206,8 @@ class _PipelineRun:
                 return
             yield None
             self._feed_network()
-            self._take_arrivals()
+            self.tasks.handle(POLL_S)
+            self.pipeline.batch_windows = self.network.size
 
     def _begin_more(self) -> None:
         """Hand jobs to the workers, as far as memory allows."""
@@ -199,13 +226,13 @@ class _PipelineRun:
                 return
             image = self.held[self.begun] = _Image(self.begun, job)
             self.begun += 1
-            self.reading += 1
-            image.reading = self._submit(
-                self.pool, partial(self._read, image), partial(self._read_done, image)
+            self.under_way.reading += 1
+            image.reading = self.tasks.submit(
+                self.workers, partial(self._read, image), partial(self._on_read, image)
             )
 
     def _room(self) -> int:
-        """How many images may be held: two batches' worth, fewer where they are large."""
+        """How many images may be held: enough for all calls, fewer if the images are large."""
         side_px = self.pipeline.tiles * self.pipeline.counter.windows.side_px
         largest = max(self.largest_bytes, 4 * side_px * side_px)
         wanted = 2 * self.pipeline.batch_windows + self.pipeline.workers
@@ -216,34 +243,14 @@ class _PipelineRun:
         for image in list(self.held.values()):
             if image.reading is not None and image.reading.cancel():
                 del self.held[image.order]
-                self.reading -= 1
+                self.under_way.reading -= 1
                 self.begun = min(self.begun, image.order)
 
-    def _submit(
-        self,
-        pool: ThreadPoolExecutor,
-        task: Callable[[], _T],
-        then: Callable[[Future[_T]], None],
-    ) -> Future[_T]:
-        """Let a worker do `task`; `then` is called in this thread, with what became of it."""
+    def _put_away(self, image: _Image, outcome: Outcome) -> None:
+        del self.held[image.order]
+        self.finished[image.order] = outcome
 
-        def arrive(done: Future[_T]) -> None:
-            if not done.cancelled():
-                self.arrivals.put(partial(then, done))
-
-        future = pool.submit(task)
-        future.add_done_callback(arrive)
-        return future
-
-    def _take_arrivals(self) -> None:
-        """Wait for what workers have done, and go on with it."""
-        wait = True
-        try:
-            while True:
-                self.arrivals.get(block=wait, timeout=POLL_S)()
-                wait = False
-        except queue.Empty:
-            return
+    # read
 
     def _read(self, image: _Image) -> None:
         if image.job.fault:
@@ -253,14 +260,17 @@ class _PipelineRun:
         windows = self.pipeline.counter.windows
         image.size = (width, height)
         image.note = as_message(photo.notices)
-        image.pixels = resize_shorter_side(photo.pixels, self.pipeline.tiles * windows.side_px)
-        height, width = image.resized = image.pixels.shape[:2]
+        resized = resize_shorter_side(photo.pixels, self.pipeline.tiles * windows.side_px)
+        height, width = image.resized = resized.shape[:2]
         image.origins = window_origins(height, width, windows)
+        if self.pipeline.on_gpu:
+            image.weights = list(window_weights(height, width, windows))
         if self.pipeline.on_result is not None:
-            image.shown = photo.pixels if self.pipeline.keep_size else image.pixels
+            image.shown = photo.pixels if self.pipeline.keep_size else resized
+        image.pixels = self.network.stage(resized)
 
-    def _read_done(self, image: _Image, done: Future[None]) -> None:
-        self.reading -= 1
+    def _on_read(self, image: _Image, done: Future[None]) -> None:
+        self.under_way.reading -= 1
         if error := done.exception():
             self._put_away(image, Outcome(image.job, fault=_reason(error)))
             return
@@ -270,47 +280,44 @@ class _PipelineRun:
             self.last_call = time.monotonic()  # patience begins with the first to wait
         self.windows.extend(_Window(image, number) for number in range(len(image.origins)))
 
-    def _put_away(self, image: _Image, outcome: Outcome) -> None:
-        del self.held[image.order]
-        self.finished[image.order] = outcome
+    # encode and decode
 
     def _feed_network(self) -> None:
         """Call the network for every full batch; for a smaller one if nothing else will come."""
-        while self.calling < self.network_calls:
+        tasks = self.under_way
+        while tasks.calling < self.max_calls:
             size = self.network.size
-            if self.joining > JOINS_AHEAD * size:
+            if tasks.joining > JOINS_AHEAD * size:
                 return
-            waiting = self.reading and time.monotonic() - self.last_call < BATCH_WAIT_S
-            at_end = not self.calling and not self.joining and not waiting
+            waiting = tasks.reading and time.monotonic() - self.last_call < BATCH_WAIT_S
+            at_end = not tasks.calling and not tasks.joining and not waiting
             if len(self.pairs) >= size or (at_end and self.pairs and not self.windows):
                 pairs = _take(self.pairs, size)
-                self._call(partial(self._decode, pairs), partial(self._decode_done, pairs))
+                self._call(partial(self._decode, pairs), partial(self._on_decoded, pairs))
             elif len(self.windows) >= size or (at_end and self.windows):
                 windows = _take(self.windows, size)
-                self._call(partial(self._encode, windows), partial(self._encode_done, windows))
+                self._call(partial(self._encode, windows), partial(self._on_encoded, windows))
             else:
                 return
 
     def _call(self, task: Callable[[], _T], then: Callable[[_T], None]) -> None:
         def on_done(done: Future[_T]) -> None:
-            self.calling -= 1
+            self.under_way.calling -= 1
             then(done.result())
 
-        self.calling += 1
+        self.under_way.calling += 1
         self.last_call = time.monotonic()
-        self._submit(self.network_pool, task, on_done)
+        self.tasks.submit(self.network_threads, task, on_done)
 
     def _encode(self, windows: list[_Window]) -> PatchFeatures:
-        config = self.pipeline.counter.windows
-        cut = [
-            cut_windows(
-                cast(Pixels, image.pixels), [image.origins[w.number] for w in group], config
-            )
-            for image, group in itertools.groupby(windows, key=attrgetter("image"))
-        ]
-        return self.network.encode(cut[0] if len(cut) == 1 else np.concatenate(cut))
+        for image in dict.fromkeys(image for image, _ in windows):
+            if image.pixels is not None:  # uploaded once, even if its windows lie in two batches
+                image.pixels = self.network.upload(image.pixels)
+        sources = [cast(Pixels | torch.Tensor, image.pixels) for image, _ in windows]
+        origins = [image.origins[number] for image, number in windows]
+        return self.network.encode(list(zip(sources, origins, strict=True)))
 
-    def _encode_done(self, windows: list[_Window], features: PatchFeatures) -> None:
+    def _on_encoded(self, windows: list[_Window], features: PatchFeatures) -> None:
         for row, (image, number) in enumerate(windows):
             image.features[number] = (features, row)
             if len(image.features) == len(image.origins):
@@ -322,40 +329,52 @@ class _PipelineRun:
                     for window in range(len(image.origins))
                 )
 
-    def _decode(self, pairs: list[_Pair]) -> HostCopy:
-        prompts = [image.job.prompts[prompt] for image, prompt, _ in pairs]
-        return self.network.decode([image.features[w] for image, _, w in pairs], prompts)
+    def _decode(self, pairs: list[_Pair]) -> Decoded:
+        return self.network.decode(
+            [image.features[window] for image, _, window in pairs],
+            [image.job.prompts[prompt] for image, prompt, _ in pairs],
+            [image.weights[window] for image, _, window in pairs] if self.pipeline.on_gpu else [],
+            with_densities=self.pipeline.on_result is not None,
+        )
 
-    def _decode_done(self, pairs: list[_Pair], copy: HostCopy) -> None:
-        for row, (image, prompt, window) in enumerate(pairs):
-            windows = image.densities.setdefault(prompt, {})
-            windows[window] = (copy, row)
+    def _on_decoded(self, pairs: list[_Pair], decoded: Decoded) -> None:
+        for number, (image, prompt, window) in enumerate(pairs):
+            windows = image.found.setdefault(prompt, {})
+            windows[window] = _Row(decoded, number)
             if len(windows) == len(image.origins):
-                del image.densities[prompt]
-                in_order = [windows[number] for number in range(len(windows))]
-                self.joining += 1
-                self._submit(
-                    self.pool,
-                    partial(self._join, image, prompt, in_order),
-                    partial(self._join_done, image),
-                )
+                del image.found[prompt]
+                self._begin_join(image, prompt, [windows[n] for n in range(len(windows))])
 
-    def _join(self, image: _Image, prompt: int, rows: list[DensityRow]) -> None:
-        windows = [copy.numpy()[row] for copy, row in rows]
-        density = join_densities(windows, *image.resized, self.pipeline.counter.windows)
-        result = CountResult.of(image.job.prompts[prompt], density)
-        extra = None
-        if self.pipeline.on_result is not None and image.shown is not None:
-            extra = self.pipeline.on_result(image.job, image.shown, result)
-        image.results[prompt] = (result.count, extra)
+    # join
 
-    def _join_done(self, image: _Image, done: Future[None]) -> None:
-        self.joining -= 1
-        done.result()  # a heatmap that cannot be written ends the run
-        if len(image.results) < len(image.job.prompts) or image.order not in self.held:
+    def _begin_join(self, image: _Image, prompt: int, rows: list[_Row]) -> None:
+        if rows[0].batch.densities is None:
+            self._add_result(image, prompt, (_count(rows), None))
             return
-        counts, extras = zip(*(image.results[i] for i in range(len(image.results))), strict=True)
-        self._put_away(image, Outcome(image.job, counts, image.size, image.note, extras=extras))
+
+        def on_joined(done: Future[tuple[float, Any]]) -> None:
+            self.under_way.joining -= 1
+            self._add_result(image, prompt, done.result())  # what cannot be drawn ends the run
+
+        self.under_way.joining += 1
+        self.tasks.submit(self.workers, partial(self._join, image, prompt, rows), on_joined)
+
+    def _join(self, image: _Image, prompt: int, rows: list[_Row]) -> tuple[float, Any]:
+        config = self.pipeline.counter.windows
+        density = join_densities(_densities(rows), *image.resized, config)
+        result = CountResult.of(image.job.prompts[prompt], density)
+        if self.pipeline.on_gpu:  # summed there, so that a count does not depend on who draws
+            result = replace(result, count=_count(rows))
+        if self.pipeline.on_result is None or image.shown is None:
+            return result.count, None
+        return result.count, self.pipeline.on_result(image.job, image.shown, result)
+
+    def _add_result(self, image: _Image, prompt: int, result: tuple[float, Any]) -> None:
+        image.results[prompt] = result
+        if len(image.results) == len(image.job.prompts):
+            in_order = (image.results[i] for i in range(len(image.results)))
+            counts, extras = zip(*in_order, strict=True)
+            self._put_away(image, Outcome(image.job, counts, image.size, image.note, extras=extras))
 
 
 def _take(waiting: deque[_T], most: int) -> list[_T]:

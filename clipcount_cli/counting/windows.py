@@ -9,9 +9,10 @@ both ways.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,12 +72,22 @@ def _slide_px(length_px: int, config: WindowConfig) -> list[int]:
 
 def cut_windows(pixels: Pixels, origins: list[Origin], config: WindowConfig) -> Pixels:
     """The windows (B, side, side, 3) at `origins`; what lies beyond the photograph is black."""
-    side = config.side_px
-    windows = np.zeros((len(origins), side, side, 3), dtype=np.uint8)
-    for window, (y, x) in zip(windows, origins, strict=True):
-        part = pixels[y : y + side, x : x + side]
-        window[: part.shape[0], : part.shape[1]] = part
+    windows = np.empty((len(origins), config.side_px, config.side_px, 3), dtype=np.uint8)
+    for window, origin in zip(windows, origins, strict=True):
+        cut_window(pixels, origin, window)
     return windows
+
+
+def cut_window(pixels: Any, origin: Origin, window: Any) -> None:
+    """Copy the part at `origin` into `window` (side, side, 3): arrays or tensors of one device."""
+    side = len(window)
+    part = pixels[origin.y : origin.y + side, origin.x : origin.x + side]
+    height, width = part.shape[:2]
+    window[:height, :width] = part
+    if height < side:
+        window[height:] = 0
+    if width < side:
+        window[:height, width:] = 0
 
 
 def join_densities(
@@ -98,7 +109,7 @@ class DensityMosaic:
     def __init__(self, height_px: int, width_px: int, config: WindowConfig) -> None:
         rows, columns = _starts_px(height_px, width_px, config)
         self._height_px, self._columns, self._config = height_px, len(columns), config
-        self._joined = np.zeros((_length_px(len(rows), config), width_px), dtype=np.float32)
+        self._joined = np.empty((_length_px(len(rows), config), width_px), dtype=np.float32)
         self._row: list[Density] = []
         self._rows_done = 0
 
@@ -108,11 +119,11 @@ class DensityMosaic:
         if len(self._row) < self._columns:
             return
         side_px = self._config.side_px
-        strip = np.zeros((_length_px(self._columns, self._config), side_px), dtype=np.float32)
+        strip = np.empty((side_px, _length_px(self._columns, self._config)), dtype=np.float32)
         for number, window in enumerate(self._row):
-            _lay(strip, window.T, number, self._config)
+            _lay(strip.T, window.T, number, self._config)
         width_px = self._joined.shape[1]
-        _lay(self._joined, strip.T[:, :width_px], self._rows_done, self._config)
+        _lay(self._joined, strip[:, :width_px], self._rows_done, self._config)
         self._row = []
         self._rows_done += 1
 
@@ -120,6 +131,31 @@ class DensityMosaic:
     def whole(self) -> Density:
         """The map, once all windows are added."""
         return self._joined[: self._height_px]
+
+
+def window_weights(height_px: int, width_px: int, config: WindowConfig) -> NDArray[np.float32]:
+    """How much each pixel of each window contributes to the map: (B, 2, side), along y and x.
+
+    Blending is linear and treats both sides alike, so that the sum of a map is the sum over windows
+    of `density * weights[0][:, None] * weights[1]`: a device can sum without building the map.
+    """
+    rows, columns = _starts_px(height_px, width_px, config)
+    down = _side_weights(len(rows), height_px, config)
+    across = _side_weights(len(columns), width_px, config)
+    return np.stack([np.stack(pair) for pair in itertools.product(down, across)])
+
+
+@functools.lru_cache(maxsize=64)
+def _side_weights(parts: int, length_px: int, config: WindowConfig) -> NDArray[np.float32]:
+    """What is left of each part of a side once all are blended and the padding is cut off."""
+    blended = np.zeros((_length_px(parts, config), parts), dtype=np.float32)
+    for number in range(parts):
+        ones = np.zeros((config.side_px, parts), dtype=np.float32)
+        ones[:, number] = 1
+        _lay(blended, ones, number, config)
+    blended[length_px:] = 0
+    starts = [number * config.stride_px for number in range(parts)]
+    return np.stack([blended[x : x + config.side_px, n] for n, x in enumerate(starts)])
 
 
 def _length_px(parts: int, config: WindowConfig) -> int:
@@ -131,8 +167,15 @@ def _lay(joined: Density, part: Density, number: int, config: WindowConfig) -> N
     start = number * config.stride_px
     overlap_px = config.side_px - config.stride_px if number else 0
     if overlap_px:
-        ramp = np.linspace(-SEAM_STEEPNESS, SEAM_STEEPNESS, overlap_px, dtype=np.float32)
-        share_of_new = 1 / (1 + np.exp(-ramp))[:, None]
         seam = joined[start : start + overlap_px]
-        seam += (part[:overlap_px] - seam) * share_of_new
+        change = part[:overlap_px] - seam
+        change *= _shares_of_new(overlap_px)[:, None]
+        seam += change
     joined[start + overlap_px : start + config.side_px] = part[overlap_px:]
+
+
+@functools.lru_cache(maxsize=8)
+def _shares_of_new(overlap_px: int) -> NDArray[np.float32]:
+    """How much of each row of an overlap the later part takes over, from its first row on."""
+    ramp = np.linspace(-SEAM_STEEPNESS, SEAM_STEEPNESS, overlap_px, dtype=np.float32)
+    return np.asarray(1 / (1 + np.exp(-ramp)), dtype=np.float32)
