@@ -25,7 +25,7 @@ class Interruption:
     previous: dict[int, Any] = field(default_factory=dict)  # signal number -> its usual handler
     _at_once: bool = False
 
-    def request(self, number: int, frame: FrameType | None) -> None:
+    def request(self, _number: int, _frame: FrameType | None) -> None:
         """Note a signal; the next has its usual effect, except under torchrun (it repeats it)."""
         self.requested = True
         if distributed.world_size() == 1:
