@@ -105,7 +105,7 @@ def _require_own_gpus(meeting: Any, gpu: str) -> None:
 
 def store() -> Any:
     """The key-value store torchrun runs: for processes that must not wait for one another."""
-    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+    from torch.distributed import PrefixStore, TCPStore
 
     # https://pytorch.org/docs/stable/elastic/run.html: the launcher's own store outlives us all.
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"

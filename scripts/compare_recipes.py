@@ -35,8 +35,10 @@ from clipcount_cli.weights.registry import EMBEDDED_NAME
 
 # Nouns of one BPE token, which the released readout cannot tell apart, and of two. No two of them
 # look alike: what is compared is whether a model listens, not how well it sees.
-NOUNS = ("coins", "balls", "stars", "cars", "eggs", "leaves", "beans", "bricks", "strawberries")
-NOUNS += ("forks", "paper clips")
+NOUNS = (
+    *("coins", "balls", "stars", "cars", "eggs", "leaves", "beans", "bricks", "strawberries"),
+    *("forks", "paper clips"),
+)
 SIDE_PX = 128  # that the small network sees; seven runs at 224 px take two cores a day
 SCENES = SceneConfig(side_px=224, empty=0.0, same_noun=0.0, assorted=0.0, max_objects=80)
 SPLITS = {"train": 2000, "val": 60, "test": 200}
@@ -129,7 +131,7 @@ def save_start(path: Path) -> None:
 def train_one(name: str, data: Path, start: Path, run: Path, epochs: int) -> Path:
     """Train one recipe, or go on with it; returns its best weights."""
     if (run / "config.json").exists():
-        return train.resume(run, train.Request(hyper_parameters={"epochs": epochs})).best
+        return train.resume(run, train.TrainRequest(hyper_parameters={"epochs": epochs})).best
     recipe = Recipe.released if name == "released" else Recipe.default
     settings = {**SHARED, "epochs": epochs, "validate_every": max(1, epochs // 6), **RUNS[name]}
     if recipe == Recipe.released:  # the same shares of the run as the authors' 21 and 100 of 220
@@ -137,7 +139,7 @@ def train_one(name: str, data: Path, start: Path, run: Path, epochs: int) -> Pat
             "contrast_epochs": max(1, round(epochs * 21 / 220)),
             "step_epochs": max(1, round(epochs * 100 / 220)),
         }
-    request = train.Request(
+    request = train.TrainRequest(
         data=data, out=run, init=str(start), recipe=recipe, hyper_parameters=settings
     )
     return train.train(request).best

@@ -48,9 +48,9 @@ def main(
     started = time.monotonic()
     settings = {"epochs": epochs}
     if (run / "config.json").exists():
-        train.resume(run, train.Request(hyper_parameters=settings))
+        train.resume(run, train.TrainRequest(hyper_parameters=settings))
     else:
-        request = train.Request(data=data, out=run, init="tiny", hyper_parameters=settings)
+        request = train.TrainRequest(data=data, out=run, init="tiny", hyper_parameters=settings)
         train.train(request)
     minutes = (time.monotonic() - started) / 60
     after = measure(str(run / "best.safetensors"), data)

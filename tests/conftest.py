@@ -1,23 +1,52 @@
-"""What all tests share: the authors' network, filled so that recorded figures can be reproduced."""
+"""What all tests share: no network, and the authors' network filled to give recorded figures."""
 
 from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import standin_weights
 
 from clipcount_cli.counting.counter import Counter
+from clipcount_cli.weights.checkpoint import empty_model
+from clipcount_cli.weights.upstream import import_released
+
+LOOPBACK = ("127.", "::1", "localhost")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """Fail whatever would reach another machine, in this process."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            host = str(address[0])
+            assert host.startswith(LOOPBACK), f"a test reached for {host}"
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
 
 
 @pytest.fixture(scope="session")
-def released_counter(tmp_path_factory: pytest.TempPathFactory) -> Counter:
-    """The authors' full-size network in float32, with `recipe`'s weights; 10 s to make."""
-    from clipcount_cli.counting.model import ClipCount
-    from clipcount_cli.weights.upstream import import_released
+def standin_clip(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """CLIP ViT-B/16 under OpenAI's keys, written once per run and removed after it: 600 MB."""
+    path = standin_weights.write_clip(tmp_path_factory.mktemp("clip") / "clip.safetensors")
+    yield path
+    path.unlink()
 
-    folder = tmp_path_factory.mktemp("released")
-    clip = standin_weights.write_clip(folder / "clip.safetensors")
-    imported = import_released(standin_weights.write_checkpoint(folder / "released.ckpt"), clip)
-    clip.unlink()  # 600 MB
-    model = ClipCount(imported.config)
-    model.load_state_dict({name: tensor.float() for name, tensor in imported.state.items()})
+
+@pytest.fixture(scope="session")
+def released_counter(standin_clip: Path, tmp_path_factory: pytest.TempPathFactory) -> Counter:
+    """The authors' full-size network in float32; seconds to make."""
+    checkpoint = tmp_path_factory.mktemp("released") / "released.ckpt"
+    imported = import_released(standin_weights.write_checkpoint(checkpoint), standin_clip)
+    model = empty_model(imported.config)
+    state = {name: tensor.float() for name, tensor in imported.state.items()}
+    model.load_state_dict(state, assign=True)
     return Counter(model, "released", "0" * 64, "fp32")

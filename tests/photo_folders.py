@@ -1,49 +1,36 @@
-"""Folders of drawn photographs, a network of some thousand parameters, and `clipcount batch`."""
+"""Folders of drawn photographs, a small network, and `clipcount batch`."""
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from click.testing import Result
 from PIL import Image
-from typer.testing import CliRunner
+from small_models import SMALL, SMALL_CLIP, save_small, small_model
+from typer.testing import CliRunner, Result
 
 from clipcount_cli.cli import app
-from clipcount_cli.config import ClipConfig, ModelConfig
 from clipcount_cli.counting.counter import Counter
-from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.weights import checkpoint
 
-
-@functools.cache
-def small_model() -> ClipCount:
-    torch.manual_seed(0)
-    tower = ClipConfig(
-        embed_dim=16,
-        image_size_px=32,
-        image_layers=1,
-        image_width=64,
-        text_width=16,
-        text_heads=1,
-        text_layers=1,
-        vocabulary=tuple(range(320, 900)),
-    )
-    return ClipCount(ModelConfig(tower, width=16, heads=2, visual_prompts=0, decoder_widths=(8, 8)))
+QUICK = dataclasses.replace(
+    SMALL,
+    clip=dataclasses.replace(
+        SMALL_CLIP, image_size_px=32, image_layers=1, vocabulary=tuple(range(320, 900))
+    ),
+    visual_prompts=0,
+)
 
 
 def small_counter() -> Counter:
-    return Counter(small_model(), "small", "0" * 64, "fp32")
+    return Counter(small_model(QUICK), "small", "0" * 64, "fp32")
 
 
 def save_weights(path: Path) -> Path:
-    model = small_model()
-    checkpoint.save(model, model.config, path, {"name": "small"})
-    return path
+    return save_small(path, QUICK)
 
 
 def draw(path: Path, width: int = 96, height: int = 64, seed: int = 0) -> Path:

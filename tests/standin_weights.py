@@ -19,6 +19,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from clipcount_cli.weights import checkpoint
+from clipcount_cli.weights.upstream import import_released
+
 _LISTED = json.loads((Path(__file__).parent / "golden" / "upstream_shapes.json").read_text())
 CLIP_SHAPES: dict[str, list[int]] = _LISTED["clip"]
 CHECKPOINTS: dict[str, dict[str, Any]] = _LISTED["checkpoints"]
@@ -101,4 +104,11 @@ def write_checkpoint(path: Path, variant: str = "released", as_namespace: bool =
 def write_clip(path: Path) -> Path:
     """Write CLIP as safetensors under OpenAI's keys, in float32 (600 MB)."""
     save_file(clip_state(), path)
+    return path
+
+
+def write_weights(path: Path, checkpoint_file: Path, clip_file: Path) -> Path:
+    """Turn a released checkpoint and CLIP into one weights file, as `download-weights` does."""
+    imported = import_released(checkpoint_file, clip_file)
+    checkpoint.save(imported.state, imported.config, path, {"name": "released", "licence": "MIT"})
     return path

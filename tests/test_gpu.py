@@ -6,8 +6,6 @@ import standin_weights
 import torch
 
 from clipcount_cli.api import load_counter
-from clipcount_cli.weights import checkpoint
-from clipcount_cli.weights.upstream import import_released
 
 pytestmark = [
     pytest.mark.gpu,
@@ -17,13 +15,10 @@ PROMPTS = ["red apples", "the small white birds on the wire"]
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory):
+def weights(standin_clip, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gpu")
-    clip = standin_weights.write_clip(folder / "clip.safetensors")
-    imported = import_released(standin_weights.write_checkpoint(folder / "released.ckpt"), clip)
-    path = folder / "weights.safetensors"
-    checkpoint.save(imported.state, imported.config, path, imported.origin)
-    return path
+    released = standin_weights.write_checkpoint(folder / "released.ckpt")
+    return standin_weights.write_weights(folder / "own.safetensors", released, standin_clip)
 
 
 @pytest.fixture(scope="module")

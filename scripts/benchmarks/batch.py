@@ -118,7 +118,8 @@ def compare_with_network(counter: Counter, folder: Path, repeats: int) -> list[t
 def windows_of(counter: Counter, path: Path) -> np.ndarray:
     """The windows the network sees of one photograph."""
     pixels = resize_shorter_side(read_image(path).pixels, counter.windows.side_px)
-    origins = window_origins(*pixels.shape[:2], counter.windows)
+    height_px, width_px = pixels.shape[:2]
+    origins = window_origins(height_px, width_px, counter.windows)
     return cut_windows(pixels, origins, counter.windows)
 
 

@@ -131,7 +131,7 @@ def change_look(picture: Image.Image, rng: np.random.Generator) -> np.ndarray:
         picture = enhance(picture).enhance(float(np.exp(rng.normal(0, spread / 2))))
     if rng.random() < BLURRED:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.6)))
-    pixels = np.asarray(picture, np.float32)
+    pixels: np.ndarray = np.asarray(picture, np.float32)
     if rng.random() < TINTED:
         pixels = pixels * np.exp(rng.normal(0, 0.06, 3)).astype(np.float32)
     if rng.random() < NOISY:

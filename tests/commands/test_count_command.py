@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_training import SMALL_CLIP, save_small
+from small_models import SMALL_CLIP, save_small
 from typer.testing import CliRunner
 
 from clipcount_cli import load_counter

@@ -4,26 +4,26 @@ import dataclasses
 import math
 
 import pytest
+import small_models
 import torch
 from benchmarks.plain import plain_form
+from small_models import SMALL_CLIP
 from torch.nn import functional as F
 
-from clipcount_cli.config import ClipConfig, ModelConfig
 from clipcount_cli.counting.model import ClipCount, DensityDecoder, ReadText, resize, sinusoid
 from clipcount_cli.counting.prompts import prompt_length, tokenize, unread_part
 
-VIT = ClipConfig(
-    embed_dim=32,
-    image_size_px=64,
-    image_layers=4,
-    image_width=64,
-    text_width=32,
-    text_heads=2,
-    text_layers=2,
+VIT = dataclasses.replace(
+    SMALL_CLIP, embed_dim=32, image_layers=4, text_width=32, text_layers=2, vocabulary=()
 )
 CONVOLUTIONAL = dataclasses.replace(VIT, image_layers=(1, 1, 1, 1), image_width=8)
-SMALL = ModelConfig(
-    clip=VIT, width=32, heads=2, visual_prompts=3, prompted_layers=2, decoder_widths=(16, 8)
+SMALL = dataclasses.replace(
+    small_models.SMALL,
+    clip=VIT,
+    width=32,
+    visual_prompts=3,
+    prompted_layers=2,
+    decoder_widths=(16, 8),
 )
 CONFIGS = {
     "released": SMALL,
@@ -52,7 +52,7 @@ def build(config, seed=0):
     return ClipCount(config).eval()
 
 
-@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.fixture(params=CONFIGS.values(), ids=list(CONFIGS))
 def model(request):
     return build(request.param)
 

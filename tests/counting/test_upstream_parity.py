@@ -107,15 +107,10 @@ def test_whole_photographs_count_as_in_the_authors_evaluation(released_counter, 
     np.testing.assert_allclose(cells, recorded_cells, atol=0.02 * recorded_cells.max())
 
 
-@pytest.fixture(scope="module")
-def clip_file(tmp_path_factory):
-    return standin_weights.write_clip(tmp_path_factory.mktemp("clip") / "clip.safetensors")
-
-
 @pytest.mark.parametrize("ablation", ["naive", "add", "frozen"])
-def test_each_ablation_counts_as_the_authors_does(ablation, clip_file, windows, tmp_path):
+def test_each_ablation_counts_as_the_authors_does(ablation, standin_clip, windows, tmp_path):
     checkpoint = standin_weights.write_checkpoint(tmp_path / "ablation.ckpt", ablation)
-    imported = import_released(checkpoint, clip_file)
+    imported = import_released(checkpoint, standin_clip)
     with torch.device("meta"):
         model = ClipCount(imported.config)
     model.load_state_dict({k: v.float() for k, v in imported.state.items()}, assign=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -88,7 +89,7 @@ def test_few_positions_near_the_corner_are_no_warning(tmp_path):
 # --- sizes
 
 
-def coco(width: int, height: int) -> dict[str, object]:
+def coco(width: int, height: int) -> dict[str, Any]:
     return {
         "images": [{"id": 1, "file_name": "a.jpg", "width": width, "height": height}],
         "categories": [{"id": 1, "name": "beads"}],

@@ -394,8 +394,8 @@ def test_cvat_for_videos_names_the_export_to_choose(tmp_path):
 
 
 def labelme(shapes: list[dict[str, object]], **more: object) -> str:
-    fixed = {"group_id": None, "description": "", "flags": {}, "mask": None}
-    data = {
+    fixed: dict[str, object] = {"group_id": None, "description": "", "flags": {}, "mask": None}
+    data: dict[str, object] = {
         "version": "5.5.0",
         "flags": {},
         "shapes": [{**each, **fixed} for each in shapes],

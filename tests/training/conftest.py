@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from small_training import draw_dots, save_small
+from small_models import save_small
+from small_training import draw_dots
 
 from clipcount_cli.training import loop
 

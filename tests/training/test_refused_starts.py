@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from small_training import run_train, save_small
+from small_models import save_small
+from small_training import run_train
 
 from clipcount_cli.config import TrainConfig
 

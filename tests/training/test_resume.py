@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_training import draw_dots, run_train, save_small
+from small_models import save_small
+from small_training import draw_dots, run_train
 
 from clipcount_cli.evaluation import evaluate as evaluation
 from clipcount_cli.training import run as train
@@ -264,7 +265,7 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(
 
     torch_save = torch.save
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder.torch, "save", save)
+        patch.setattr(torch, "save", save)
         stopped = run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
 
     assert stopped.exit_code == 1

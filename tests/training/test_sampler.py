@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_training import SMALL
+from small_models import SMALL
 
 from clipcount_cli.config import DENSITY_SCALE, TrainConfig, WindowConfig
 from clipcount_cli.training.photos import TrainingImage

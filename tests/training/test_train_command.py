@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_training import SMALL, draw_dots, run_train, save_small
+from small_models import SMALL, save_small
+from small_training import draw_dots, run_train
 from typer.testing import CliRunner
 
 from clipcount_cli.cli import app

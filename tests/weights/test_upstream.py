@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import pickle
 import zipfile
@@ -16,6 +17,7 @@ from shrunken import head_state
 from standin_weights import CHECKPOINTS, CLIP_SHAPES
 from torch import nn
 
+from clipcount_cli.api import load_counter
 from clipcount_cli.config import ClipConfig, ModelConfig
 from clipcount_cli.errors import WeightsError
 from clipcount_cli.weights.checkpoint import expected_shapes
@@ -311,3 +313,13 @@ def test_recipe_fills_the_position_code_that_the_network_computes():
     from clipcount_cli.counting.model import sinusoid
 
     torch.testing.assert_close(standin_weights.position_code(196, 512)[0], sinusoid(196, 512))
+
+
+def test_a_weights_file_of_the_released_model_counts(checkpoint_file, clip_file, tmp_path):
+    """As the tests for a GPU build theirs, at a tenth of the width."""
+    weights = standin_weights.write_weights(tmp_path / "own", checkpoint_file, clip_file)
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3)).astype(np.uint8)
+
+    results = load_counter(weights, "cpu", "fp32").count(noise, ["red apples", "birds"])
+
+    assert [math.isfinite(result.count) for result in results] == [True, True]
