@@ -9,7 +9,7 @@ import torch
 from clipcount_cli.counting.counter import Counter, CountResult
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
 from clipcount_cli.weights import checkpoint
-from clipcount_cli.weights.cache import ResolvedWeights, resolve
+from clipcount_cli.weights.cache import ResolvedWeights, resolve, with_repair_hint
 
 __all__ = ["CountResult", "Counter", "load_counter"]
 
@@ -29,5 +29,6 @@ def load_counter(
     place = pick_device(str(device))
     precision = pick_precision(precision, place)
     require_full_fp32(precision)
-    model = checkpoint.load(chosen.path, place, dtype_of(precision))[0]
-    return Counter(model, chosen.name, checkpoint.digest(chosen.path), precision)
+    with with_repair_hint(chosen.path):
+        model, metadata = checkpoint.load(chosen.path, place, dtype_of(precision))
+    return Counter(model, chosen.name, metadata.sha256, precision)

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from clipcount_cli.errors import WeightsError
 
 DENSITY_SCALE = 60.0  # the network is trained on density x 60: count = sum / 60
+BPE_ROWS = 49_408  # ids of CLIP's tokenizer
+MAX_TOWER_SIDE_PX = 1024  # of an image tower's input; no tensor of a convolutional one bounds it
 GENERIC_PROMPT = "objects"  # used if nothing says what to count
 
 COMPACT_CHANNELS = (40, 112, 1280)  # of EfficientNet-Lite0 at strides 8, 16 and 32
@@ -59,6 +61,12 @@ class ClipConfig:
     @property
     def convolutional(self) -> bool:
         return self.compact or not isinstance(self.image_layers, int)
+
+    @property
+    def layers(self) -> int:
+        """Layers of both towers."""
+        image = self.image_layers
+        return self.text_layers + (image if isinstance(image, int) else sum(image))
 
     @property
     def patch_width(self) -> int:
@@ -109,6 +117,11 @@ class ModelConfig:
         """Channels of the text that the patch-text interaction reads."""
         return self.attribute_width if self.clip.compact else self.clip.embed_dim
 
+    @property
+    def layers(self) -> int:
+        """Layers of the whole network."""
+        return self.clip.layers + self.depth + len(self.decoder_widths)
+
 
 def to_json(config: Any) -> dict[str, Any]:
     """Any configuration of this file as plain JSON data."""
@@ -126,6 +139,10 @@ def model_config_from_json(data: Mapping[str, Any]) -> ModelConfig:
     )
     if config.heads < 1 or config.width % config.heads:
         raise ValueError(f"heads {config.heads} do not divide width {config.width}")
+    if config.clip.image_size_px > MAX_TOWER_SIDE_PX:
+        raise ValueError(f"image_size_px is {config.clip.image_size_px}")
+    if any(number >= BPE_ROWS for number in config.clip.vocabulary):
+        raise ValueError(f"vocabulary has ids of {BPE_ROWS} or more")
     if config.template.count("{}") != 1 or set("{}") & set(config.template.replace("{}", "")):
         raise ValueError(f"template is {reprlib.repr(config.template)}")
     return config

@@ -6,10 +6,11 @@ import errno
 import itertools
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipcount_cli.errors import ClipCountError, UsageError
 # Unlike Path.is_dir and its like before Python 3.14, these answer False for a name that is too long
 # or lies in a locked folder: whoever opens it then words the reason.
 is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
+TEMPORARY_PREFIX = ".tmp-"  # how the name of an unfinished file begins
 
 
 def require_distinct(*paths: Path | None) -> None:
@@ -48,7 +50,7 @@ def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
         if not is_folder(path.parent):
             raise UsageError(
                 f"{path} cannot be written: there is no folder {path.parent}",
-                hint=f"make it first: mkdir {path.parent}",
+                hint=f"make it first: mkdir -p {shlex.quote(str(path.parent))}",
             )
 
 
@@ -69,10 +71,19 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left unfinished in `folder`, where nobody else writes now."""
+    for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        with suppress(OSError):
+            leftover.unlink()
+
+
 def _temporary_beside(path: Path) -> Path:
     try:
         # The suffix stays: Pillow, NumPy and matplotlib choose the format by it.
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
+        )
     except OSError as error:
         raise write_error(path, error) from error
     os.close(handle)

@@ -42,7 +42,7 @@ from clipcount_cli.training.loop import fit
 from clipcount_cli.training.run_folder import RunFolder
 from clipcount_cli.training.step import StepPlan
 from clipcount_cli.version import __version__
-from clipcount_cli.weights import checkpoint
+from clipcount_cli.weights import checkpoint, digests
 
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
 STEPS, STEPS_PER_EPOCH = 1600, 100
@@ -142,6 +142,7 @@ def pack(
         "training": training,
     }
     checkpoint.save(halves, config, ASSET, origin)
+    digests.write_record(ASSET)
     console.show_line(ASSET)
 
 

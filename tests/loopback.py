@@ -29,6 +29,9 @@ class FileServer:
     page: str | None = None  # shown at every address but /confirmed
     asked: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
     held_back: threading.Event | None = None  # the answer waits for it
+    redirects: dict[str, tuple[int, str]] = field(default_factory=dict)  # path -> status, address
+    extent: str | None = None  # a Content-Range of its own making
+    length: str | None = None  # a Content-Length of its own making
     base: str = ""
 
     @property
@@ -63,8 +66,12 @@ def _handler(served: FileServer) -> type[BaseHTTPRequestHandler]:
             served.asked.append((self.path, wanted))
             if served.held_back is not None:
                 served.held_back.wait(10)
+            path = self.path.partition("?")[0]
             if served.status != 200:
                 self.send_error(served.status)
+            elif path in served.redirects:
+                status, address = served.redirects[path]
+                self._answer(status, b"", {"Location": address})
             elif served.page is not None and not self.path.startswith("/confirmed"):
                 self._answer(200, served.page.encode(), {"Content-Type": "text/html"})
             else:
@@ -79,7 +86,8 @@ def _handler(served: FileServer) -> type[BaseHTTPRequestHandler]:
                 self._answer(416, b"", {"Content-Range": f"bytes */{total}"})
                 return
             if start:
-                headers["Content-Range"] = f"bytes {start}-{total - 1}/{total}"
+                whole = f"bytes {start}-{total - 1}/{total}"
+                headers["Content-Range"] = whole if served.extent is None else served.extent
             self._answer(206 if start else 200, served.content[start:], headers)
 
         def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
@@ -87,7 +95,7 @@ def _handler(served: FileServer) -> type[BaseHTTPRequestHandler]:
             for name, value in headers.items():
                 self.send_header(name, value)
             if served.says_length:
-                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Length", served.length or str(len(body)))
             self.end_headers()
             is_file = "Content-Type" not in headers
             self.wfile.write(body[: served.cuts.pop(0)] if served.cuts and is_file else body)

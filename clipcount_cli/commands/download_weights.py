@@ -25,7 +25,7 @@ CheckpointOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Local file to install: a released checkpoint, or weights trained here.",
+        help="Local file to install: a released checkpoint, or weights trained here (with --name).",
         rich_help_panel=SOURCE,
     ),
 ]
@@ -63,6 +63,14 @@ ListOption = Annotated[
     bool,
     typer.Option("--list", help="List available and installed weights.", rich_help_panel=INSTALLED),
 ]
+InfoOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Show configuration, origin, licence, taught nouns and digest.",
+        rich_help_panel=INSTALLED,
+    ),
+]
 CheckOption = Annotated[
     bool, typer.Option("--check", help="Verify installed weights.", rich_help_panel=INSTALLED)
 ]
@@ -84,19 +92,22 @@ def download_weights(
     force: ForceOption = False,
     listing: ListOption = False,
     check: CheckOption = False,
+    info: InfoOption = None,
     remove: RemoveOption = None,
     offline: OfflineOption = False,
 ) -> None:
     """Install weights as one verified file and print its path; list, verify or remove them."""
-    from clipcount_cli.weights import cache, install
+    from clipcount_cli.weights import cache, describe, install
     from clipcount_cli.weights.registry import DEFAULT_NAME
 
-    if listing + check + (remove is not None) > 1:
+    if listing + check + (info is not None) + (remove is not None) > 1:
         raise UsageError(
-            "--list, --check and --remove exclude each other", hint="leave all but one out"
+            "--list, --info, --check and --remove exclude each other",
+            hint="leave all but one out",
         )
-    if listing:
-        console.show_table(("name", "state", "file", "about"), cache.inventory())
+    if listing or info is not None:
+        for line in describe.list_lines() if info is None else describe.info_lines(info):
+            console.show_line(line)
     elif check:
         show_checked(cache.verify(name))
     elif remove is not None:

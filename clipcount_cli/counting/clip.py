@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from clipcount_cli.config import ClipConfig
+from clipcount_cli.config import BPE_ROWS, ClipConfig
 
 if TYPE_CHECKING:
     from open_clip import CLIP
 
-BPE_ROWS = 49_408  # ids of CLIP's tokenizer
 PIXEL_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's training images, by channel
 PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 

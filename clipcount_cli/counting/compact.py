@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipcount_cli.config import COMPACT_CHANNELS, ModelConfig
-from clipcount_cli.counting.clip import BPE_ROWS
+from clipcount_cli.config import BPE_ROWS, COMPACT_CHANNELS, ModelConfig
 from clipcount_cli.counting.model import (
     ClipCount,
     PatchFeatures,

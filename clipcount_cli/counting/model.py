@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipcount_cli.config import ModelConfig, WindowConfig
-from clipcount_cli.counting.clip import BPE_ROWS, PIXEL_MEAN, PIXEL_STD, build_clip
+from clipcount_cli.config import BPE_ROWS, ModelConfig, WindowConfig
+from clipcount_cli.counting.clip import PIXEL_MEAN, PIXEL_STD, build_clip
 from clipcount_cli.counting.recognition import Evidence
 
 NORM_GROUPS = 8  # of the decoder's GroupNorm

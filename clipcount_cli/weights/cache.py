@@ -1,11 +1,12 @@
 """The user's weights folder: what is installed, what a name means, and whether a file is whole.
 
-Weights files, step 2: registry.py -> [cache.py] -> checkpoint.py. Knows the disk, not the network.
-A model is `NAME.safetensors`; beside it `NAME.json` records its sha256 at the time of installing.
+Weights files, step 4: digests.py -> checkpoint.py -> [cache.py] -> install.py. Knows the disk, not
+the network. A model is `NAME.safetensors`; beside it `NAME.json` records its sha256 as installed.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -15,24 +16,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcount_cli.errors import UsageError, WeightsError
-from clipcount_cli.files import is_file, is_folder
-from clipcount_cli.weights.checkpoint import (
-    compute_digest,
-    load_state,
-    read_metadata,
-    read_record,
-)
+from clipcount_cli.files import is_file, is_folder, remove_leftovers
+from clipcount_cli.weights.checkpoint import load_state, read_metadata
 from clipcount_cli.weights.registry import CLIP_NAME, DEFAULT_NAME, EMBEDDED_NAME, TABLE
 
 HOME_VARIABLE = "CLIPCOUNT_HOME"
 OFFLINE_VARIABLES = ("CLIPCOUNT_OFFLINE", "HF_HUB_OFFLINE")
 SUFFIX = ".safetensors"
+BEST = f"best{SUFFIX}"  # what `train` leaves in RUN/ for whoever counts
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class ResolvedWeights:
-    """The file behind a name; `notice` says why it was chosen, where the user did not choose."""
+    """The file behind a name; `notice` states why it was chosen if the user did not choose."""
 
     path: Path
     name: str
@@ -43,15 +40,15 @@ def home() -> Path:
     """The folder of installed weights; it need not exist yet."""
     if chosen := os.environ.get(HOME_VARIABLE):
         return Path(chosen).expanduser()
-    from platformdirs import user_cache_path  # 10 ms, paid only where no folder was chosen
+    from platformdirs import user_cache_path  # 10 ms, paid only if no folder was chosen
 
     return user_cache_path("clipcount", appauthor=False)
 
 
 def offline() -> bool:
     """Tell whether the environment forbids the network."""
-    said = [os.environ.get(variable, "") for variable in OFFLINE_VARIABLES]
-    return any(value.strip().lower() in {"1", "true", "yes", "on"} for value in said)
+    values = [os.environ.get(variable, "") for variable in OFFLINE_VARIABLES]
+    return any(value.strip().lower() in {"1", "true", "yes", "on"} for value in values)
 
 
 def asset(file_name: str) -> Path:
@@ -71,13 +68,17 @@ def location(name: str) -> Path:
 def installed() -> dict[str, Path]:
     """Every installed name with its file, sorted by name."""
     files = sorted(home().glob(f"*{SUFFIX}")) if is_folder(home()) else []
-    return {file.name.removesuffix(SUFFIX): file for file in files if _NAME.fullmatch(file.name)}
+    return {
+        file.name.removesuffix(SUFFIX): file
+        for file in files
+        if _NAME.fullmatch(file.name) and is_file(file)
+    }
 
 
 def resolve(weights: str | Path | None) -> ResolvedWeights:
-    """Find the file of a counting model by name or path; None means the best one at hand.
+    """Find the file of a counting model by name, file or run folder; None means the default.
 
-    The answer depends on what is installed, never on the network.
+    The choice depends on what is installed, never on the network.
     Raises WeightsError, with the command that helps, if there is no such model.
     """
     if weights is None:
@@ -88,9 +89,35 @@ def resolve(weights: str | Path | None) -> ResolvedWeights:
     if name in (here := installed()):
         return ResolvedWeights(_counting(here[name]), name)
     path = Path(weights).expanduser()
+    if is_folder(path):
+        return ResolvedWeights(_counting(_best_of(path)), path.resolve().name)
     if is_file(path):
         return ResolvedWeights(_counting(path), path.stem)
     raise _unknown(weights)
+
+
+def _best_of(run: Path) -> Path:
+    if is_file(best := run / BEST):
+        return best
+    raise WeightsError(
+        f"{run} is a folder without {BEST}",
+        hint="name a weights file, or the folder of a training that has been validated",
+    )
+
+
+@contextmanager
+def with_repair_hint(path: Path) -> Iterator[None]:
+    """Let the errors of weights that are installed name the command that replaces them."""
+    try:
+        yield
+    except WeightsError as error:
+        if path.parent == asset("").parent or path == asset(path.name):
+            hint = "install clipcount-cli again"
+        elif path in installed().values():
+            hint = f"run `clipcount download-weights {path.stem} --force`, from the same sources"
+        else:
+            raise
+        raise WeightsError(str(error), hint) from error
 
 
 def _default() -> ResolvedWeights:
@@ -99,7 +126,7 @@ def _default() -> ResolvedWeights:
         return ResolvedWeights(path, DEFAULT_NAME, notice)
     notice = (
         f"counting with {EMBEDDED_NAME}, good for everyday things that lie apart on a plain "
-        f"ground: the large {DEFAULT_NAME} is not installed "
+        f"background: the large {DEFAULT_NAME} is not installed "
         "(`clipcount download-weights` fetches it)"
     )
     path = _present(asset(TABLE[EMBEDDED_NAME].asset or ""), EMBEDDED_NAME)
@@ -110,7 +137,7 @@ def _present(path: Path, name: str) -> Path:
     if not is_file(path):
         raise WeightsError(
             f"the weights {name} should be at {path}, but are not",
-            hint="install clipcount-cli anew, or name other weights with --weights",
+            hint="install clipcount-cli again, or name other weights with --weights",
         )
     return path
 
@@ -132,20 +159,33 @@ def _unknown(weights: str | Path) -> WeightsError:
         )
     if isinstance(weights, Path) or name != Path(name).name or name.endswith(SUFFIX):
         return WeightsError(f"there is no weights file {name}", hint="check the path")
-    known = ", ".join(dict.fromkeys([EMBEDDED_NAME, *installed()]))
+    known = list(dict.fromkeys([EMBEDDED_NAME, *installed()]))
     return WeightsError(
         f"no weights called {name} are installed, and no such file exists",
-        hint=f"at hand are: {known}; see `clipcount download-weights --list`",
+        hint=did_you_mean(name)
+        or f"installed: {', '.join(known)}; see `clipcount download-weights --list`",
     )
 
 
+def did_you_mean(name: str) -> str | None:
+    """A hint with the weights whose name is nearest to a mistyped one."""
+    here = installed()
+    near = difflib.get_close_matches(name.lower(), [*TABLE, *here])
+    if not near:
+        return None
+    missing = near[0] not in here and not TABLE[near[0]].asset
+    fetch = f" (to install it: `clipcount download-weights {near[0]}`)" if missing else ""
+    return f"did you mean {near[0]}?{fetch}"
+
+
 class InventoryRow(NamedTuple):
-    """One line of what can be had and what is here."""
+    """Weights that have a name, and where they are."""
 
     name: str
     state: str  # "in the package", "installed" or "not installed"
-    file: Path | str  # "" where there is none
-    about: str
+    size_bytes: int  # of the file; of the download if there is none
+    summary: str
+    file: Path | None
 
 
 def inventory() -> list[InventoryRow]:
@@ -153,47 +193,47 @@ def inventory() -> list[InventoryRow]:
     here = installed()
     rows = []
     for name, entry in TABLE.items():
-        about = f"{entry.summary}; {entry.licence}"
-        if entry.asset:
-            rows.append(InventoryRow(name, "in the package", asset(entry.asset), about))
-        else:
-            state = "installed" if name in here else "not installed"
-            rows.append(InventoryRow(name, state, here.get(name, ""), about))
+        file = asset(entry.asset) if entry.asset else here.get(name)
+        state = "in the package" if entry.asset else "installed" if file else "not installed"
+        size_bytes = file.stat().st_size if file else entry.download_bytes
+        rows.append(InventoryRow(name, state, size_bytes, entry.summary, file))
     others = {name: path for name, path in here.items() if name not in TABLE}
-    return rows + [InventoryRow(n, "installed", p, _about(p)) for n, p in others.items()]
+    return rows + [
+        InventoryRow(name, "installed", path.stat().st_size, _summary(path), path)
+        for name, path in others.items()
+    ]
 
 
-def _about(path: Path) -> str:
+def _summary(path: Path) -> str:
     try:
-        return str(read_metadata(path).origin.get("licence", ""))
+        origin = read_metadata(path).origin
     except WeightsError:
         return "damaged"
+    started_from = origin.get("started_from")
+    if isinstance(started_from, dict):
+        return f"trained from {started_from.get('name', 'unknown weights')}"
+    return str(origin.get("licence", ""))
+
+
+def find(name: str) -> Path:
+    """The file of installed or embedded weights, CLIP included; raises WeightsError."""
+    files = {row.name: row.file for row in inventory() if row.file}
+    if name not in files:
+        raise _unknown(name)
+    return files[name]
 
 
 def verify(name: str | None = None) -> Iterator[tuple[str, WeightsError | None]]:
     """Read installed weights in full, `name` or all; yield what is wrong with each, or None."""
-    here = {row.name: Path(row.file) for row in inventory() if row.file}
-    if name is not None and name not in here:
-        raise _unknown(name)
-    for chosen, path in here.items() if name is None else [(name, here[name])]:
+    names = [row.name for row in inventory() if row.file] if name is None else [name]
+    for chosen, path in [(each, find(each)) for each in names]:
         try:
-            _verify_file(path)
+            with with_repair_hint(path):
+                load_state(path)
         except WeightsError as error:
-            anew = f"run `clipcount download-weights {chosen} --force`, from the same sources"
-            hint = "install clipcount-cli anew" if chosen == EMBEDDED_NAME else anew
-            yield chosen, WeightsError(str(error), hint)
+            yield chosen, error
         else:
             yield chosen, None
-
-
-def _verify_file(path: Path) -> None:
-    record = read_record(path)
-    if record is not None and (actual := compute_digest(path)) != record.sha256:
-        raise WeightsError(
-            f"{path} is damaged: expected sha256 {record.sha256}, as it was installed, got "
-            f"{actual}; the file was left as it is"
-        )
-    load_state(path)
 
 
 def remove(name: str) -> Path:
@@ -204,25 +244,37 @@ def remove(name: str) -> Path:
     if not is_file(path):
         raise WeightsError(
             f"no weights called {name} are installed",
-            hint="see `clipcount download-weights --list`",
+            hint=f"installed: {', '.join(installed()) or 'none'}",
         )
-    path.unlink()
-    path.with_suffix(".json").unlink(missing_ok=True)
+    try:
+        path.unlink()
+        path.with_suffix(".json").unlink(missing_ok=True)
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be removed: {error.strerror}",
+            hint="the weights folder may be shared and read-only, or a program may hold the file",
+        ) from error
     return path
 
 
 @contextmanager
-def lock(say: Callable[[str], None]) -> Iterator[None]:
-    """Let one process at a time change the weights folder; the others wait, and are told so."""
+def lock(report: Callable[[str], None]) -> Iterator[None]:
+    """Let one process at a time change the weights folder; the others wait, and report it.
+
+    Raises WeightsError if the folder cannot be written.
+    """
     from filelock import FileLock, Timeout
 
     guard = FileLock(make_folder(home()) / ".lock")
     try:
         guard.acquire(timeout=0)
     except Timeout:
-        say("waiting for another clipcount that is installing weights")
+        report("waiting for another clipcount that is installing weights")
         guard.acquire()
+    except OSError as error:
+        raise _unwritable(home(), error) from error
     try:
+        remove_leftovers(home())
         yield
     finally:
         guard.release()
@@ -233,8 +285,12 @@ def make_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise WeightsError(
-            f"the weights folder {folder} cannot be made: {error.strerror}",
-            hint=f"choose another with the variable {HOME_VARIABLE}",
-        ) from error
+        raise _unwritable(folder, error) from error
     return folder
+
+
+def _unwritable(folder: Path, error: OSError) -> WeightsError:
+    return WeightsError(
+        f"the weights folder {folder} cannot be written: {error.strerror}",
+        hint=f"choose another with the variable {HOME_VARIABLE}",
+    )

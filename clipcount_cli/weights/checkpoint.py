@@ -1,25 +1,25 @@
 """One safetensors file <-> the network and its configuration.
 
-Weights files, step 3: registry.py -> cache.py -> [checkpoint.py]. A file carries all it needs: the
-tensors in the precision they came in, and in its header the configuration and where they are from.
-Reading the header needs no torch.
+Weights files, step 3: registry.py -> digests.py -> [checkpoint.py] -> cache.py. A file carries all
+it needs: the tensors in the precision they came in, and in its header the configuration and where
+they are from. Reading the header needs no torch.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipcount_cli.config import ModelConfig, model_config_from_json, to_json
 from clipcount_cli.errors import WeightsError, shortened
 from clipcount_cli.files import atomic_write
+from clipcount_cli.weights.digests import UNSEALED, seal, verified_digest
 
 if TYPE_CHECKING:
     import torch
@@ -31,8 +31,8 @@ FORMAT_VERSION = "1"
 Holds = Literal["model", "clip"]
 Shapes = Mapping[str, Sequence[int]]
 
+MAX_LAYERS = 256  # the largest CLIP has 72; building takes time for each, before any is compared
 _FLOAT_BYTES = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
-_BLOCK_BYTES = 1 << 20
 # Tensors that change precision are read in groups of this size, and the file is closed in between:
 # the pages of a mapped file count as memory for as long as it is open.
 _GROUP_BYTES = 32_000_000
@@ -40,11 +40,12 @@ _GROUP_BYTES = 32_000_000
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a weights file says of itself."""
+    """What a weights file says about itself."""
 
     config: ModelConfig
     origin: Mapping[str, Any] = field(default_factory=dict)  # name, licence, sources with sha256
     holds: Holds = "model"  # "clip": the backbone alone, its keys all begin with "clip."
+    sha256: str = ""  # of the whole file, once it has been read and verified
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def read_header(path: Path) -> Header:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read what a weights file says of itself, without torch; raises WeightsError."""
+    """Read what a weights file says about itself, without torch; raises WeightsError."""
     return _metadata_from(read_header(path), path)
 
 
@@ -109,11 +110,11 @@ def _metadata_from(header: Header, path: Path) -> Metadata:
 def load(
     path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> tuple[ClipCount, Metadata]:
-    """Build the network of a weights file, ready to count.
+    """Build the network of a weights file, verified and ready to count.
 
     dtype: working precision; None keeps each tensor's own. A tensor that has it already stays
-    mapped from the file. Raises WeightsError naming what is missing, unexpected, misshapen or
-    not finite.
+    mapped from the file. Raises WeightsError if the file is damaged, naming what is missing,
+    unexpected, misshapen or not finite.
     """
     header = read_header(path)
     metadata = _metadata_from(header, path)
@@ -122,7 +123,8 @@ def load(
     model = empty_model(metadata.config, path)
     state = _checked_state(path, header, _shapes_of(model), device, dtype)
     model.load_state_dict(state, assign=True)
-    return model.eval().to(device), metadata  # what no file holds moves too
+    model = model.eval().to(device)  # what no file holds moves too
+    return model, replace(metadata, sha256=verified_digest(path))
 
 
 def load_state(
@@ -132,7 +134,8 @@ def load_state(
     header = read_header(path)
     metadata = _metadata_from(header, path)
     shapes = expected_shapes(metadata.config, metadata.holds, path)
-    return _checked_state(path, header, shapes, device, dtype), metadata
+    state = _checked_state(path, header, shapes, device, dtype)
+    return state, replace(metadata, sha256=verified_digest(path))
 
 
 def _checked_state(
@@ -160,14 +163,13 @@ def empty_model(config: ModelConfig, where: Path | None = None) -> ClipCount:
 
     from clipcount_cli.counting.compact import build_model
 
+    if config.layers > MAX_LAYERS:
+        raise _unbuildable(where, f"it has {config.layers} layers")
     try:
         with torch.device("meta"), _without_initial_values():
             model = build_model(config)
     except Exception as error:  # torch's layers and open_clip refuse sizes in as many ways
-        raise WeightsError(
-            f"{where or 'the configuration'} describes a network that cannot be built: {error}",
-            hint="get the file again, from whoever made it",
-        ) from error
+        raise _unbuildable(where, str(error)) from error
     model.clip.attn_mask = None  # not in any file, and never read: the network masks by itself
     return model
 
@@ -185,6 +187,13 @@ def _without_initial_values() -> AbstractContextManager[Any]:
             return func(*args, **(kwargs or {}))
 
     return WithoutInitialValues()
+
+
+def _unbuildable(where: Path | None, why: str) -> WeightsError:
+    return WeightsError(
+        f"{where or 'the configuration'} describes a network that cannot be built: {why}",
+        hint="get the file again, from whoever made it",
+    )
 
 
 def expected_shapes(
@@ -222,63 +231,15 @@ def save(
         "clipcount_holds": holds,
         "clipcount_config": json.dumps(to_json(config)),
         "clipcount_origin": json.dumps(dict(origin)),
+        **UNSEALED,
     }
     with atomic_write(path) as unfinished:
         try:
             save_file(_unshared(state), unfinished, metadata)
+            seal(unfinished)
         except SafetensorError as error:  # it reports the disk's errors as its own
             full = "os error 28" in str(error) or "os error 112" in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file; taken from its record where it has not been touched since installing."""
-    record = read_record(path)
-    return record.sha256 if record and record.describes(path) else compute_digest(path)
-
-
-def compute_digest(path: Path) -> str:
-    """sha256 of a file, read in full; raises WeightsError if it cannot be read."""
-    computed = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                computed.update(block)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
-    return computed.hexdigest()
-
-
-@dataclass(frozen=True)
-class Record:
-    """What was known of a weights file when it was installed, in a JSON file beside it."""
-
-    sha256: str
-    size_bytes: int
-    modified_ns: int
-
-    def describes(self, path: Path) -> bool:
-        """Tell, without reading the file, whether it is the same as when it was installed."""
-        try:
-            now = path.stat()
-        except OSError:
-            return False
-        return (now.st_size, now.st_mtime_ns) == (self.size_bytes, self.modified_ns)
-
-
-def read_record(path: Path) -> Record | None:
-    """The record beside a weights file, if there is one."""
-    try:
-        return Record(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def write_record(path: Path) -> None:
-    """Record the digest of a weights file just installed."""
-    now = path.stat()
-    record = Record(compute_digest(path), now.st_size, now.st_mtime_ns)
-    path.with_suffix(".json").write_text(json.dumps(record.__dict__), encoding="utf-8")
 
 
 def require_shapes(expected: Shapes, actual: Shapes, where: Path) -> None:

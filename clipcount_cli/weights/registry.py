@@ -32,22 +32,25 @@ class WeightsEntry:
     asset: str | None = None  # file name inside the package's assets: nothing to download
     url: str | None = None  # of the authors' checkpoint; CLIP itself comes through open_clip
     sha256: str | None = None  # None: not published, so recorded at the first install
+    download_bytes: int = 0  # about what installing it downloads
 
 
 TABLE: dict[str, WeightsEntry] = {
     "tiny": WeightsEntry(
-        summary="small model inside the package, for simple countable things",
+        summary="small model for everyday countable things",
         licence="MIT",
         asset="tiny.safetensors",
     ),
     "clip-count": WeightsEntry(
-        summary="the authors' released model, on CLIP ViT-B/16",
+        summary="the authors' released model on CLIP ViT-B/16",
         licence=f"MIT (songrise/CLIP-Count); {CLIP_LICENCE}",
         url="https://drive.google.com/uc?export=download&id=17Dj0tjd29lPGOGYEF5IrE8aPClXUjTrR",
+        download_bytes=365_000_000,  # the head's checkpoint and CLIP
     ),
     "clip": WeightsEntry(
-        summary="CLIP ViT-B/16 alone, what `train --init clip` starts from",
+        summary="CLIP ViT-B/16 alone, for `train --init clip`",
         licence=CLIP_LICENCE,
+        download_bytes=299_000_000,
         holds="clip",
     ),
 }

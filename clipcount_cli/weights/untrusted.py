@@ -3,6 +3,7 @@
 A PyTorch file is a pickle, and a pickle is a program. Here it may name tensors, containers, numbers
 and `argparse.Namespace`, and nothing else; a file that names more is refused before any of it runs.
 A TorchScript archive also holds code: it is left where it is, only the tensors are read.
+What is read never takes more memory than the file has bytes: archives that inflate are refused.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import argparse
 import io
 import pickle
+import pickletools
 import re
 import warnings
 import zipfile
@@ -49,6 +51,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     import torch
 
     _require_file(path)
+    if is_torchscript(path):
+        raise WeightsError(
+            f"{path} is a TorchScript archive, not a checkpoint",
+            hint="if it is CLIP, give it with --clip",
+        )
+    _require_plain_archive(path)
     try:
         with torch.serialization.safe_globals(_inert_globals()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of the file's age is no news here
@@ -65,6 +73,49 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(contents, Mapping):
         raise WeightsError(f"{path} holds a {type(contents).__name__}, not a checkpoint")
     return _named(contents, path)
+
+
+def _require_plain_archive(path: Path, read: str = "") -> None:
+    """Raise WeightsError if the entries of a zip archive would unpack to more than it has bytes.
+
+    read: the pattern of the entries that are read; empty: all of them.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [e for e in archive.infolist() if re.match(read, e.filename)]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return  # its list of files is damaged: whoever reads it reports that
+    unpacked_bytes = sum(entry.file_size for entry in entries)
+    compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+    if compressed or unpacked_bytes > path.stat().st_size:
+        raise WeightsError(
+            f"{path} is refused: it is a compressed archive of {path.stat().st_size:,} bytes that "
+            f"would unpack to {unpacked_bytes:,}, and PyTorch does not write such files",
+            hint="get the checkpoint from its authors",
+        )
+
+
+def require_own_bytes(state: Mapping[str, Any], where: Path) -> None:
+    """Raise WeightsError if tensors claim more numbers than the file stores for them.
+
+    Views of the same numbers (CLIP under several names) count once.
+    """
+    import torch
+
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    try:
+        views = {(t.data_ptr(), t.dtype, t.shape, t.stride()): t.nbytes for t in tensors}
+    except RuntimeError as error:  # sparse or nested
+        raise WeightsError(f"{where} is refused: a tensor in it is not a dense one") from error
+    stored_bytes = where.stat().st_size
+    if (claimed_bytes := sum(views.values())) > stored_bytes:
+        raise WeightsError(
+            f"{where} is refused: its tensors claim {claimed_bytes:,} bytes, the file has "
+            f"{stored_bytes:,}",
+            hint="get the file from its authors",
+        )
 
 
 def state_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
@@ -121,12 +172,12 @@ def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
     Raises WeightsError if the archive is damaged, or its data names anything but modules and
     tensors.
     """
+    _require_plain_archive(path, read=r"[^/]+/data(\.pkl$|/)")
     try:
         with zipfile.ZipFile(path) as archive:
             (data_name,) = (n for n in archive.namelist() if re.fullmatch(r"[^/]+/data\.pkl", n))
             root = data_name.removesuffix("data.pkl")
-            with archive.open(data_name) as data:
-                module = _TensorsOnly(io.BytesIO(data.read()), archive, root).load()
+            module = _TensorsOnly(archive.read(data_name), archive, root).load()
         if not isinstance(module, _Module):
             raise ValueError("no module in it")
         return module.tensors()
@@ -148,7 +199,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 class _Module:
-    """A TorchScript module without its methods: what it was told to hold."""
+    """A TorchScript module without its methods: what it holds."""
 
     def __init__(self) -> None:
         self.held: dict[str, Any] = {}
@@ -173,9 +224,14 @@ class _Module:
 class _TensorsOnly(pickle.Unpickler):
     """Unpickles a TorchScript archive's `data.pkl`: modules as tables, storages from the zip."""
 
-    def __init__(self, data: io.BytesIO, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(data)
+    def __init__(self, data: bytes, archive: zipfile.ZipFile, root: str) -> None:
+        # The unpickler makes room for the largest place that is named, at once.
+        places = (arg for op, arg, _ in pickletools.genops(data) if op.name.endswith("PUT"))
+        if max(filter(None, places), default=0) > len(data):
+            raise ValueError("a memo larger than the data")
+        super().__init__(io.BytesIO(data))
         self._archive, self._root = archive, root
+        self._storages: dict[str, Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
@@ -189,11 +245,14 @@ class _TensorsOnly(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> Tensor:
         import torch
 
-        kind, dtype, key, _device, length = pid
-        if kind != "storage" or not re.fullmatch(r"\w+", key):
+        what, dtype, key, _device, length = pid
+        if what != "storage" or not re.fullmatch(r"\w+", key):
             raise ValueError("no storage")
-        numbers = bytearray(self._archive.read(f"{self._root}data/{key}"))
-        return torch.frombuffer(numbers, dtype=getattr(torch, dtype), count=length)
+        if key not in self._storages:
+            numbers = bytearray(self._archive.read(f"{self._root}data/{key}"))
+            kind = getattr(torch, dtype)
+            self._storages[key] = torch.frombuffer(numbers, dtype=kind, count=length)
+        return self._storages[key]
 
 
 def _rebuild(

@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 from clipcount_cli.config import ClipConfig, Interaction, ModelConfig
 from clipcount_cli.errors import WeightsError
 from clipcount_cli.weights import untrusted
-from clipcount_cli.weights.checkpoint import expected_shapes, require_finite, require_shapes
+from clipcount_cli.weights.checkpoint import (
+    expected_shapes,
+    require_finite,
+    require_shapes,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,12 +82,13 @@ def import_released(
 ) -> Imported:
     """Turn a released Lightning checkpoint, with CLIP from a file or its own, into our tensors.
 
-    checkpoint: the file's contents, where they have been read already.
+    checkpoint: the file's contents, if they have been read already.
     Raises WeightsError naming what is missing, unexpected, misshapen or not finite.
     """
     if checkpoint is None:
         checkpoint = untrusted.read_checkpoint(checkpoint_path)
     state = untrusted.state_of(checkpoint, checkpoint_path)
+    untrusted.require_own_bytes(state, checkpoint_path)
     settings = untrusted.settings_of(checkpoint, checkpoint_path)
     if brings_own_clip(checkpoint, checkpoint_path):
         clip = _own_clip(state, checkpoint_path)
@@ -108,6 +113,7 @@ def read_clip(path: Path) -> dict[str, Tensor]:
         raw = untrusted.read_safetensors(path)
     else:
         raw = untrusted.read_checkpoint(path)
+    untrusted.require_own_bytes(raw, path)
     if raw and all(key.startswith("clip.") for key in raw):
         raw = {key.removeprefix("clip."): tensor for key, tensor in raw.items()}
     return _checked_clip(raw, path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from clipcount_cli import console
 from clipcount_cli.config import ModelConfig
 from clipcount_cli.errors import WeightsError
-from clipcount_cli.weights import checkpoint
+from clipcount_cli.weights import checkpoint, digests
 from clipcount_cli.weights.cache import ResolvedWeights, resolve
 from clipcount_cli.weights.registry import DEFAULT_NAME
 
@@ -39,7 +39,7 @@ def draw(config: ModelConfig, path: Path) -> Path:
         for name, shape in checkpoint.expected_shapes(config).items()
     }
     checkpoint.save(state, config, path, {"name": "random"})
-    checkpoint.write_record(path)
+    digests.write_record(path)
     return path
 
 

@@ -27,10 +27,10 @@ from tiny.trainer import TARGET_SIDE_PX, TRAINING, density_of, make_batch
 from torch import nn
 
 from clipcount_cli import load_counter
-from clipcount_cli.counting.model import BPE_ROWS
+from clipcount_cli.config import BPE_ROWS
 from clipcount_cli.counting.recognition import Evidence
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
-from clipcount_cli.weights import checkpoint
+from clipcount_cli.weights import checkpoint, digests
 
 COINS = make_tiny.ASSET.parent / "examples" / "coins.jpg"
 SETS = {"coins_on_cloth": "coins", "coco_people": "people"}
@@ -194,6 +194,7 @@ def test_a_run_becomes_weights_that_count_and_say_how_they_were_made(quick, phot
     assert training["seed"] == 5
     assert training["samples"] == 4
     assert training["hours"] >= 0
+    assert digests.read_record(make_tiny.ASSET) == digests.compute_digest(make_tiny.ASSET)
     [result] = load_counter(make_tiny.ASSET).count(COINS, ["coins"])
     assert np.isfinite(result.count)
 

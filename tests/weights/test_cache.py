@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipcount_cli.errors import UsageError, WeightsError
-from clipcount_cli.weights import cache, checkpoint
+from clipcount_cli.weights import cache, checkpoint, digests
 from clipcount_cli.weights.upstream import import_clip
 
 
@@ -141,14 +141,14 @@ def test_name_never_leads_out_of_the_folder(name):
 
 
 def test_undamaged_weights_verify(installed_as):
-    checkpoint.write_record(installed_as("mine"))
+    digests.write_record(installed_as("mine"))
 
     assert dict(cache.verify()) == {"tiny": None, "mine": None}
 
 
 def test_changed_byte_is_found_by_its_hash(installed_as):
     path = installed_as("mine")
-    checkpoint.write_record(path)
+    digests.write_record(path)
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)

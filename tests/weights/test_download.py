@@ -10,7 +10,7 @@ import pytest
 from loopback import DRIVE_PAGE, serving
 
 from clipcount_cli.errors import DownloadError, UsageError
-from clipcount_cli.weights.download import _Part, fetch
+from clipcount_cli.weights.download import fetch
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
@@ -162,23 +162,39 @@ def test_web_page_without_a_file_behind_it_is_refused(target):
     assert leftovers(target) == []
 
 
-def test_full_disk_is_said_and_what_arrived_is_kept(target, monkeypatch):
-    count_block = _Part._count
+def test_full_disk_is_reported_and_what_arrived_is_kept(target, monkeypatch):
+    plain_open = Path.open
 
-    def fill_up(part, block):
-        if part.size_bytes >= HALF:
+    def fill_up(path, mode="r", *args, **kwargs):
+        if mode == "ab" and path.exists() and path.stat().st_size >= HALF:
             raise OSError(errno.ENOSPC, "No space left on device")
-        count_block(part, block)
+        return plain_open(path, mode, *args, **kwargs)
 
     with serving(CONTENT) as server:
         with monkeypatch.context() as patch:
-            patch.setattr(_Part, "_count", fill_up)
+            patch.setattr(Path, "open", fill_up)
             with pytest.raises(DownloadError, match="disk is full") as got:
                 fetch(server.url, target)
         assert "CLIPCOUNT_HOME" in (got.value.hint or "")
         fetch(server.url, target, DIGEST)
 
+    assert server.offsets == [None, f"bytes={HALF}-"]
     assert target.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_folder_that_cannot_be_written_names_the_variable_that_moves_it(
+    target, monkeypatch, number
+):
+    def refuse(*_args, **_kwargs):
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    with serving(CONTENT) as server, pytest.raises(DownloadError, match="cannot be written") as got:
+        fetch(server.url, target)
+
+    assert "CLIPCOUNT_HOME" in (got.value.hint or "")
+    assert len(server.asked) == 1
 
 
 def test_address_of_a_local_file_is_not_a_download(target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -50,6 +51,72 @@ def drive(checkpoint_file, monkeypatch):
         row = WeightsEntry("", "MIT", url=f"{server.base}/uc?id=17D")
         monkeypatch.setitem(TABLE, "clip-count", row)
         yield server
+
+
+def test_clip_that_no_server_gives_is_reported_in_one_line_with_the_way_out(home, monkeypatch):
+    with serving(status=404) as openai:
+        monkeypatch.setattr(install, "OPENAI_CLIP_URL", openai.url)
+        result = run("clip")
+
+    lines = result.stderr.splitlines()
+    assert result.exit_code == 1
+    assert [line.partition(":")[0] for line in lines[-2:]] == ["error", "hint"]
+    assert "the hub is out of reach" in lines[-2]
+    assert f"{openai.url} returned 404" in lines[-2]
+    assert "`clipcount download-weights clip --clip FILE`" in lines[-1]
+    assert len(lines) <= 3
+
+
+def test_mistyped_name_is_guessed():
+    result = run("clip-cuont")
+
+    assert "did you mean clip-count?" in said(result)
+
+
+def read_only(monkeypatch):
+    """Refuse every change of a file, as a shared folder does, root or not."""
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    for name in ("mkdir", "unlink", "replace", "touch"):
+        monkeypatch.setattr(Path, name, refuse)
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    plain = os.open
+
+    def open_to_read(path, flags, *args, **kwargs):
+        return (
+            refuse() if flags & (os.O_WRONLY | os.O_RDWR) else plain(path, flags, *args, **kwargs)
+        )
+
+    monkeypatch.setattr(os, "open", open_to_read)
+
+
+def test_what_a_read_only_folder_holds_is_there(home, checkpoint_file, clip_file, monkeypatch):
+    run("--checkpoint", checkpoint_file, "--clip", clip_file)
+    read_only(monkeypatch)
+
+    for arguments in ([], ["--list"], ["--check"], ["--info", "clip-count"]):
+        result = run(*arguments)
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("exists", [True, False])
+@pytest.mark.parametrize(
+    "arguments", [["--force"], ["--name", "other"], ["--remove", "clip-count"]]
+)
+def test_read_only_folder_is_reported_with_the_variable(
+    home, checkpoint_file, clip_file, monkeypatch, arguments, exists
+):
+    if exists:
+        run("--checkpoint", checkpoint_file, "--clip", clip_file)
+    read_only(monkeypatch)
+
+    result = run("--checkpoint", checkpoint_file, "--clip", clip_file, *arguments)
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert "CLIPCOUNT_HOME" in said(result) or "--remove" in arguments
 
 
 def test_files_at_hand_become_one_file_whose_path_is_the_answer(home, checkpoint_file, clip_file):
@@ -143,16 +210,21 @@ def test_clip_installed_alone_serves_the_model_offline(home, checkpoint_file, hu
     assert len(hub_clip) == 1
 
 
-@pytest.mark.parametrize("name", ["clip-count", "clip"])
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [("clip-count", "--checkpoint FILE --clip FILE"), ("clip", "clip --clip FILE")],
+)
 @pytest.mark.parametrize("switch", ["--offline", "CLIPCOUNT_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_asks_nobody_and_names_the_way_out(name, switch, drive, hub_clip, monkeypatch):
+def test_offline_uses_no_network_and_names_the_way_out(
+    name, way_out, switch, drive, hub_clip, monkeypatch
+):
     if switch != "--offline":
         monkeypatch.setenv(switch, "1")
 
     result = run(name, *(["--offline"] if switch == "--offline" else []))
 
     assert result.exit_code == 1
-    assert "--checkpoint FILE --clip FILE" in said(result)
+    assert f"download-weights {way_out}`" in said(result)
     assert drive.asked == []
     assert hub_clip == []
 
@@ -218,6 +290,55 @@ def test_other_weights_under_a_taken_name_need_force(write_checkpoint, checkpoin
     assert run("--checkpoint", checkpoint_file, "--clip", clip_file).exit_code == 0
     assert run("--checkpoint", other, "--clip", clip_file).exit_code == 2
     assert run("--checkpoint", other, "--clip", clip_file, "--force").exit_code == 0
+
+
+@pytest.fixture
+def trained_here(kept_weights, tmp_path):
+    """What `train` leaves: weights whose origin says what they were trained from."""
+    state, metadata = checkpoint.load_state(kept_weights)
+    origin = {"name": "trained from tiny", "licence": "MIT", "started_from": {"name": "tiny"}}
+    path = tmp_path / "best.safetensors"
+    checkpoint.save(state, metadata.config, path, origin)
+    return path
+
+
+@pytest.mark.parametrize("name", [[], ["clip-count"], ["--name", "clip-count"]])
+def test_weights_trained_here_are_not_installed_as_the_authors(home, trained_here, name):
+    result = run(*name, "--checkpoint", trained_here)
+
+    assert result.exit_code == 2
+    assert "is not clip-count: it is trained from tiny" in said(result)
+    assert "--name NAME" in said(result)
+    assert list(home.glob("*.safetensors")) == []
+
+
+def test_weights_trained_here_are_listed_as_what_they_are(home, trained_here):
+    assert run("--checkpoint", trained_here, "--name", "mine").exit_code == 0
+
+    origin = checkpoint.read_metadata(home / "mine.safetensors").origin
+    assert (origin["name"], origin["started_from"]) == ("mine", {"name": "tiny"})
+    listed = run("--list").stdout
+    assert "trained from tiny" in listed
+
+
+def test_downloaded_weights_that_need_a_name_are_not_downloaded_again(home, trained_here):
+    with serving(trained_here.read_bytes()) as server:
+        refused = run("--url", server.url)
+        accepted = run("mine", "--url", server.url)
+
+    assert (refused.exit_code, accepted.exit_code) == (2, 0)
+    assert len(server.asked) == 1
+
+
+def test_copy_of_the_installed_authors_model_needs_no_name(
+    home, tmp_path, checkpoint_file, clip_file, monkeypatch
+):
+    run("--checkpoint", checkpoint_file, "--clip", clip_file)
+    monkeypatch.setenv("CLIPCOUNT_HOME", str(tmp_path / "another"))
+
+    result = run("--checkpoint", home / "clip-count.safetensors")
+
+    assert result.exit_code == 0, result.stderr
 
 
 def test_digest_is_compared_with_what_is_installed_already(home, checkpoint_file, clip_file):
@@ -344,7 +465,7 @@ def test_archive_openai_did_not_publish_is_announced(tmp_path, checkpoint_file):
 @pytest.mark.parametrize(
     ("arguments", "exit_code", "message"),
     [
-        (["unheard-of"], 1, "nothing is known of weights called unheard-of"),
+        (["unheard-of"], 1, "no weights called unheard-of are known"),
         (["mine", "--url", "ftp://host/file"], 2, "not an http or https address"),
         (["mine", "--url", "http://host/file", "--checkpoint", "x"], 2, "two sources"),
         (["--sha256", "123"], 2, "all 64 hexadecimal digits"),
@@ -355,7 +476,7 @@ def test_archive_openai_did_not_publish_is_announced(tmp_path, checkpoint_file):
         (["--checkpoint", "x", "--name", "../x"], 2, "cannot name weights"),
         (["--remove", "tiny"], 2, "part of the package"),
         (["--remove", "mine"], 1, "no weights called mine"),
-        (["--list", "--check"], 2, "three different tasks"),
+        (["--list", "--check"], 2, "exclude each other"),
     ],
 )
 def test_request_that_makes_no_sense_says_why(arguments, exit_code, message):
@@ -388,12 +509,21 @@ def test_check_finds_the_damaged_one(home, checkpoint_file, clip_file):
 
     with (home / "mine.safetensors").open("r+b") as file:
         file.seek(-1, os.SEEK_END)
-        file.write(b"\x7f")
+        file.write(b"\1")
     result = run("mine", "--check")
 
     assert result.exit_code == 1
     assert result.stdout == "mine\tdamaged\n"
     assert "expected sha256" in said(result)
+
+
+def test_what_a_killed_installation_left_is_removed_by_the_next(home, checkpoint_file, clip_file):
+    home.mkdir()
+    (home / ".tmp-k7x_.safetensors").write_bytes(b"half a file")
+
+    run("--checkpoint", checkpoint_file, "--clip", clip_file)
+
+    assert not list(home.glob(".tmp-*"))
 
 
 def test_remove_takes_the_file_and_its_record(home, checkpoint_file, clip_file):

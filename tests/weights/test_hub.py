@@ -6,6 +6,7 @@ import importlib
 
 import open_clip.pretrained
 import pytest
+from loopback import serving
 
 from clipcount_cli.errors import DownloadError
 from clipcount_cli.weights import hub
@@ -14,6 +15,14 @@ from clipcount_cli.weights import hub
 @pytest.fixture
 def real_hub():
     return importlib.reload(hub)
+
+
+@pytest.fixture(autouse=True)
+def endpoint(monkeypatch):
+    """A model hub that responds, on loopback."""
+    with serving(status=404) as server:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.base)
+        yield server
 
 
 def test_loader_is_asked_for_openais_vit_b_16(real_hub, tmp_path, monkeypatch):
@@ -34,6 +43,18 @@ def test_failure_of_the_loader_is_a_download_error(real_hub, monkeypatch):
 
     with pytest.raises(DownloadError, match="no such repository"):
         real_hub.download_clip()
+
+
+def test_hub_out_of_reach_is_given_up_at_once(real_hub, endpoint, monkeypatch):
+    asked = []
+    monkeypatch.setattr(open_clip.pretrained, "download_pretrained", asked.append)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+
+    with pytest.raises(DownloadError, match=r"127\.0\.0\.1:9 cannot be reached: ") as got:
+        real_hub.download_clip()
+
+    assert "\n" not in str(got.value)
+    assert asked == []
 
 
 def test_file_in_the_hubs_cache_is_found_without_the_network(real_hub, tmp_path, monkeypatch):
