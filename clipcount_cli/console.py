@@ -124,6 +124,11 @@ class ProgressBar:
     def __init__(self, drawn: Progress | None = None, task: TaskID | None = None) -> None:
         self._drawn, self._task = drawn, task
 
+    @property
+    def drawn(self) -> bool:
+        """Whether there is a terminal that shows the bar."""
+        return self._drawn is not None
+
     def advance(self, steps: float = 1, note: str | None = None) -> None:
         """Go on by `steps`; `note` (failures, a loss) replaces the text at the end of the bar."""
         self._update(advance=steps, note=note)
@@ -150,7 +155,8 @@ def progress(title: str, total: float | None = None, unit: str = "") -> Iterator
         return
     from rich.progress import Progress
 
-    with Progress(*_bar_columns(unit), console=_stderr(), transient=True) as drawn:
+    columns = _bar_columns(unit)
+    with Progress(*columns, console=_stderr(), expand=True, transient=True) as drawn:
         yield ProgressBar(drawn, drawn.add_task(printable(title), total=total, note=""))
 
 
@@ -165,6 +171,7 @@ def _bar_columns(unit: str) -> list[ProgressColumn]:
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
+    from rich.table import Column
     from rich.text import Text
 
     class SpeedColumn(ProgressColumn):
@@ -173,13 +180,14 @@ def _bar_columns(unit: str) -> list[ProgressColumn]:
             return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="cyan")
 
     in_bytes = unit == "bytes"
+    whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=2)
     return [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn() if in_bytes else MofNCompleteColumn(),
-        TransferSpeedColumn() if in_bytes else SpeedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=whole),
+        BarColumn(None, table_column=Column(ratio=1, min_width=8)),
+        DownloadColumn() if in_bytes else MofNCompleteColumn(table_column=whole),
+        TransferSpeedColumn() if in_bytes else SpeedColumn(whole),
+        TimeRemainingColumn(table_column=whole),
+        TextColumn("{task.fields[note]}", markup=False, table_column=cut),
     ]
 
 

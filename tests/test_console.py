@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -11,6 +12,11 @@ import pytest
 
 from clipcount_cli import console
 from clipcount_cli.errors import ImageReadError
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture(autouse=True)
@@ -107,10 +113,6 @@ def test_no_bar_is_drawn_where_stderr_is_no_terminal(capsys):
 
 
 def test_a_bar_on_a_terminal_shows_its_note(monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
     monkeypatch.setenv("TERM", "xterm-256color")
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -121,6 +123,23 @@ def test_a_bar_on_a_terminal_shows_its_note(monkeypatch):
     assert "images [1]" in terminal.getvalue()
     assert "2/2" in terminal.getvalue()
     assert "1 [failed]" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_bar_and_time_left_are_visible_at_every_width(monkeypatch, columns):
+    terminal = Terminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stderr", terminal)
+    console.set_verbosity()
+    with console.progress("training", total=16_600, unit="steps") as bar:
+        assert bar.drawn
+        bar.advance(1234, note="epoch 103, loss 0.01234")
+
+    shown = terminal.getvalue()
+    assert "━" in shown
+    assert "1234/16600" in shown
+    assert re.search(r"(\d|-):(\d|-){2}:(\d|-){2}", shown)
 
 
 def test_rich_is_not_imported_until_something_is_said():
