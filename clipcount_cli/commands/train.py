@@ -69,9 +69,9 @@ OverwriteOption = Annotated[
 InitOption = Annotated[
     str | None,
     typer.Option(
-        metavar="clip|NAME|FILE",
+        metavar="clip|NAME|FILE|RUN",
         help="Weights to start from: clip (default, with a new head), tiny, another installed "
-        "name, or a file.",
+        "name, a file, or the best of an earlier run.",
         rich_help_panel=RUN,
     ),
 ]

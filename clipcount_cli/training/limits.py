@@ -56,7 +56,7 @@ LIMITS: Mapping[str, tuple[Holds, tuple[str, ...]]] = {
 
 
 def check_training(config: TrainConfig) -> None:
-    """Raise UsageError where an option is out of its range, or two of them contradict."""
+    """Raise UsageError if an option is out of its range, or two of them contradict."""
     for words, (holds, names) in LIMITS.items():
         for name in names:
             value = getattr(config, name)
@@ -90,7 +90,7 @@ def _check_contrast(config: TrainConfig) -> None:
 
 
 def check_network(config: ModelConfig) -> None:
-    """Raise UsageError where the network to train cannot compute."""
+    """Raise UsageError if the network to train cannot compute."""
     if config.width % config.heads:
         raise UsageError(
             f"--heads must divide the network's width of {config.width}, not {config.heads}"

@@ -1,7 +1,7 @@
-"""Step after step: prefetch, validate, log, save, stop when asked; and go on after any of it.
+"""Step after step: prefetch, validate, log, save, stop when requested; and resume after any of it.
 
-losses.py -> step.py -> [loop.py]. `fit` serves `train`, whose batches come from photographs, and
-scripts/make_tiny.py, whose batches are rendered without end.
+losses.py -> step.py -> [loop.py] -> run.py. `fit` serves `train`, whose batches come from images,
+and scripts/make_tiny.py, whose batches are rendered without end.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,11 @@ from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
 from clipcount_cli.interrupts import Interruption, interruptible
-from clipcount_cli.training.run_folder import LogRow, RunFolder, draw_curves
+from clipcount_cli.training.run_folder import LogRow, RunFolder, best_row
 from clipcount_cli.training.step import Batch, Trainer
 
 BATCHES_AHEAD = 2
-DRAW_EVERY_S = 60  # a picture takes half a second
+DRAW_EVERY_S = 60  # drawing takes half a second
 
 Batches = Callable[[int], Iterator[Batch]]  # the batches of a step and of all steps after it
 Validate = Callable[[ClipCount], LogRow]  # must give "val_mae"; runs in every process
@@ -52,7 +52,7 @@ class Progress:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def finish_epoch(self, epoch: int, step: int, rate: float) -> LogRow:
-        """The epoch's row; the sums begin anew."""
+        """The epoch's row; the sums restart from zero."""
         row: LogRow = {"epoch": epoch, "step": step, "learning_rate": rate}
         row |= {name: total / self.counts[name] for name, total in self.sums.items()}
         if self.seconds:
@@ -72,9 +72,9 @@ def fit(
     validate_every: int = 1,
     save_every_s: float = 600.0,
 ) -> list[LogRow]:
-    """Train to the plan's end, going on from `folder`'s checkpoint where there is one.
+    """Train to the plan's end, from `folder`'s checkpoint if there is one.
 
-    Returns a row per epoch. Raises InterruptedRunError when asked to stop, TrainingError when the
+    Returns a row per epoch. Raises InterruptedRunError on a request to stop, TrainingError if the
     loss is no longer a number; the checkpoint is saved in both cases.
     """
     run = _Run(trainer, folder, save_weights, validate, validate_every, save_every_s)
@@ -85,7 +85,7 @@ def fit(
     except InterruptedRunError as error:
         raise InterruptedRunError(
             f"stopped at epoch {trainer.epoch + 1}, step {trainer.step_number}; all is saved",
-            hint=f"go on with `clipcount train --resume {folder.path}`",
+            hint=f"continue with `clipcount train --resume {folder.path}`",
         ) from error
     return run.progress.rows
 
@@ -103,19 +103,22 @@ class _Run:
     drawn_at: float = -math.inf
 
     def resume(self) -> None:
+        """Load the folder's checkpoint, or save the first one: a run can always be resumed."""
         if self.folder.checkpoint.exists():
             state = self.folder.load_state()
             self.progress = Progress(**state.pop("progress"))
             self.trainer.load_state(state)
+        else:
+            self._save()
         if distributed.is_first():
-            self.folder.write_log(self.progress.rows)
+            self.folder.update_log(self.progress.rows)
 
     def train(self, batches: Batches, interruption: Interruption) -> None:
         trainer, plan = self.trainer, self.trainer.plan
         ahead = prefetched(batches, trainer, plan.steps)
         with console.progress("training", plan.steps, "steps") as bar, ahead as prepared:
             bar.restart(trainer.step_number, plan.steps)
-            self._finish_epoch(interruption, bar)  # where the run was stopped while it validated
+            self._finish_epoch(interruption, bar)  # if the run was stopped while it validated
             while trainer.step_number < plan.steps:
                 stopped, note = self._step(prepared, interruption.requested)
                 bar.advance(note=note)
@@ -137,11 +140,10 @@ class _Run:
         self.progress.add(losses, len(batch.windows))
         self.progress.waited += waited
         self.progress.seconds += time.perf_counter() - started
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-        return stopped, f"epoch {self.trainer.epoch + 1}, {shown}"
+        return stopped, f"epoch {self.trainer.epoch + 1}, loss {losses['loss']:.4g}"
 
     def _finish_epoch(self, interruption: Interruption, bar: console.ProgressBar) -> None:
-        """Validate, log and save where an epoch has just ended and is not logged yet."""
+        """Validate, log and save if an epoch has just ended and is not logged yet."""
         trainer, plan = self.trainer, self.trainer.plan
         epoch, rest = divmod(trainer.step_number, plan.steps_per_epoch)
         if rest or epoch == len(self.progress.rows):
@@ -150,7 +152,7 @@ class _Run:
         measured: LogRow = {}
         if due and self.validate is not None:
             self._save()  # validation may take long, and may be stopped
-            bar.advance(0, note=f"validating after epoch {epoch}")
+            bar.advance(0, note=f"epoch {epoch}, validating")
             with interruption.at_once(), trainer.averaged() as model:
                 measured = self.validate(model)
         rate = trainer.optimizer.param_groups[0]["lr"]
@@ -159,36 +161,58 @@ class _Run:
         better = row.get("val_mae", float("inf")) < self.progress.best_mae
         if better:
             self.progress.best_mae = row["val_mae"]
-        self._keep(row, better, due)
+        self._keep(better, due)
+        if due and not bar.drawn and distributed.is_first():
+            console.notice(epoch_in_words(self.progress.rows, plan.epochs))
 
-    def _keep(self, row: LogRow, better: bool, due: bool) -> None:
-        """Weights first, then the checkpoint that knows them, then the row that tells of it."""
+    def _keep(self, better: bool, due: bool) -> None:
+        """Weights first, then the checkpoint that knows them, then the row that states it."""
         if not distributed.is_first():
             return
         # Without a validation there is no better number than "the latest".
         if better or (self.validate is None and due):
-            with self.trainer.averaged() as model:
+            with self._resumable(), self.trainer.averaged() as model:
                 self.save_weights(model, self.folder.best)
         if due:
             self._save()
-        self.folder.append_log(row)
+        self.folder.update_log(self.progress.rows)
         ended = len(self.progress.rows) == self.trainer.plan.epochs
         if ended or (due and time.monotonic() - self.drawn_at > DRAW_EVERY_S):
-            draw_curves(self.progress.rows, self.folder.curves)
+            self.folder.draw_curves(self.progress.rows)
             self.drawn_at = time.monotonic()
 
     def _save(self) -> None:
+        """The checkpoint first: whatever happens to the weights, the run can be resumed."""
         self.saved_at = time.monotonic()
         if not distributed.is_first():
             return
-        try:
+        with self._resumable():
+            self.folder.save_state({**self.trainer.state(), "progress": vars(self.progress)})
             with self.trainer.averaged() as model:
                 self.save_weights(model, self.folder.last)
-            self.folder.save_state({**self.trainer.state(), "progress": vars(self.progress)})
+
+    @contextmanager
+    def _resumable(self) -> Iterator[None]:
+        """Let a file that cannot be written name the command that continues the run."""
+        try:
+            yield
         except ClipCountError as error:
             raise TrainingError(
-                str(error), hint=f"then go on with `clipcount train --resume {self.folder.path}`"
+                str(error),
+                hint="close the program that has the file open, or make room, then continue with "
+                f"`clipcount train --resume {self.folder.path}`",
             ) from error
+
+
+def epoch_in_words(rows: Sequence[LogRow], epochs: int) -> str:
+    """The last epoch in a line: its losses, its validation error, and the best one so far."""
+    row, best = rows[-1], best_row(rows)
+    words = f"epoch {row['epoch']:.0f} of {epochs}: loss {row.get('loss', math.nan):.4g}"
+    if "val_mae" in row:
+        words += f", MAE {row['val_mae']:.2f}"
+    if best is not None:
+        words += f", best {best['val_mae']:.2f} at epoch {best['epoch']:.0f}"
+    return words
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""What training makes small: errors of the density, and of the likeness of patch and prompt.
+"""What training minimizes: errors of the density, and of the similarity of patch and prompt.
 
-Every function returns one value a pair (photograph, prompt), so that processes which share a batch
-can average over all of its pairs rather than over their own. `P` pairs, `N` patches, `C` channels,
-`S` side of a density in pixels.
+[losses.py] -> step.py. Every function returns one value per pair (image, prompt), so that processes
+which share a batch can average over all of its pairs rather than over their own. `P` pairs, `N`
+patches, `C` channels, `S` side of a density in pixels. Computed in float32 under autocast, too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def density_loss(
 
 
 def _cross_entropy(predicted: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy a pixel; least where `predicted` is `target`, which is cut at 1.
+    """Binary cross-entropy per pixel; least where `predicted` is `target`, which is cut at 1.
 
     Its gradient does not vanish where the sigmoid does: a network that has learnt to answer
     nothing can still learn to answer something, which the squared error does not let it.
@@ -85,13 +85,15 @@ def patch_text_loss(
 def negative_text_loss(
     patches: Tensor, text: Tensor, occupied: Tensor, image_of: Tensor, tau: float = 0.07
 ) -> Tensor:
-    """Make an occupied patch prefer its own prompt to the others asked of its photograph: (P,).
+    """Make an occupied patch prefer its own prompt to the others of its image: (P,).
 
-    patches: (P, N, C); text: (P, C); occupied: (P, N) bool; image_of: (P,), each pair's photograph.
+    patches: (P, N, C); text: (P, C); occupied: (P, N) bool; image_of: (P,), each pair's image.
     A prompt is negative where its own objects do not lie: absent ones everywhere, and "beads" not
     where "red beads" are.
     """
-    likeness = F.normalize(patches, dim=-1) @ F.normalize(text, dim=-1).T / tau  # (P, N, P)
+    with torch.autocast(patches.device.type, enabled=False):  # it would multiply in half precision
+        directions = F.normalize(text.float(), dim=-1)  # (P, C)
+        likeness = F.normalize(patches.float(), dim=-1) @ directions.T / tau  # (P, N, P)
     same_image = image_of[:, None] == image_of[None, :]  # (P, P)
     negative = same_image[:, None, :] & ~occupied.T[None, :, :]  # (P, N, P)
     own = likeness.diagonal(dim1=0, dim2=2).T  # (P, N)

@@ -30,7 +30,7 @@ Points = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class TrainingImage:
-    """A photograph at training size, and where the objects of each of its prompts are."""
+    """An image at training size, and where the objects of each of its prompts are."""
 
     name: str
     path: Path
@@ -70,7 +70,7 @@ class PixelCache:
 
 
 def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> list[TrainingImage]:
-    """Decode and resize every photograph once; DataError names all that cannot be read."""
+    """Decode and resize every image once; DataError names all that cannot be read."""
     pictures = by_image(samples)
     photos: list[TrainingImage] = []
     faults: list[str] = []
@@ -86,8 +86,8 @@ def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> lis
                 photos.append(replace(outcome, pixels=cache.keep(outcome.pixels)))
     if faults:
         raise DataError(
-            f"{len(faults)} photographs cannot be read:\n{shortened(faults, separator=chr(10))}",
-            hint="mend or remove them; nothing has been started",
+            f"{len(faults)} images cannot be read:\n{shortened(faults, separator=chr(10))}",
+            hint="fix or remove them; nothing has been started",
         )
     return photos
 

@@ -1,4 +1,4 @@
-"""`clipcount train`: a data set and a start become RUN/, or RUN/ goes on where it stopped.
+"""`clipcount train`: a data set and a start become RUN/, or RUN/ continues where it stopped.
 
 limits.py, photos.py, sampler.py, start.py, step.py -> loop.py -> [run.py]. All that can be
 refused is refused before the first step, and before --overwrite removes an earlier run.
@@ -7,8 +7,6 @@ refused is refused before the first step, and before --overwrite removes an earl
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -19,24 +17,31 @@ from typing import Any
 import torch
 
 from clipcount_cli import console, distributed
-from clipcount_cli.config import RECIPES, Recipe, TrainConfig, to_json, train_config_from_json
+from clipcount_cli.config import RECIPES, Recipe, to_json
 from clipcount_cli.counting.compact import build_model
-from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import load_dataset
-from clipcount_cli.data.samples import Dataset, Prepared, Sample
-from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
+from clipcount_cli.data.samples import Dataset
+from clipcount_cli.devices import pick_device, pick_precision, require_full_fp32
 from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
-from clipcount_cli.evaluation.evaluate import evaluate, gathered
-from clipcount_cli.evaluation.metrics import Metrics
+from clipcount_cli.files import remove_leftovers
 from clipcount_cli.training.limits import check_network, check_training
-from clipcount_cli.training.loop import Validate, fit
+from clipcount_cli.training.loop import fit
 from clipcount_cli.training.photos import PixelCache, TrainingImage, read_photos
-from clipcount_cli.training.run_folder import LogRow, RunFolder
+from clipcount_cli.training.run_folder import LogRow, RunFolder, best_row
 from clipcount_cli.training.sampler import Sampler
+from clipcount_cli.training.settings import (
+    RunSettings,
+    fingerprint,
+    moved_here,
+    provenance,
+    read_settings,
+    require_same_options,
+)
 from clipcount_cli.training.start import Start, choose_trained, start_from
 from clipcount_cli.training.step import Trainer
+from clipcount_cli.training.validation import validation_of
 from clipcount_cli.weights import checkpoint
 
 _GIGABYTE = 1e9
@@ -45,7 +50,7 @@ _UNREAD_SHOWN = 3
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What a user asked for; None and empty where nothing was said."""
+    """What a user requested; None and empty for what was left out."""
 
     data: Path | None = None
     out: Path | None = None
@@ -58,23 +63,8 @@ class TrainRequest:
     overwrite: bool = False
 
 
-@dataclass(frozen=True)
-class RunSettings:
-    """A run as it was resolved: what config.json holds, beside the network's own configuration."""
-
-    data: str
-    part: str | None
-    init: str
-    recipe: Recipe
-    precision: str
-    data_sha256: str
-    train: TrainConfig
-    device: str  # its type: where the run goes on unless --device says otherwise
-    world_size: int  # processes
-
-
 def train(request: TrainRequest) -> RunFolder:
-    """Train from the beginning into a new folder; InterruptedRunError when asked to stop."""
+    """Train from the beginning into a new folder; InterruptedRunError on a request to stop."""
     if request.data is None:
         raise UsageError("what to train on is missing", hint="name it with --data DIR")
     device = pick_device(request.device)
@@ -92,7 +82,7 @@ def train(request: TrainRequest) -> RunFolder:
             init,
             recipe,
             pick_precision(request.precision, device),
-            _fingerprint(dataset),
+            fingerprint(dataset),
             start.config,
             device.type,
             distributed.world_size(),
@@ -101,15 +91,14 @@ def train(request: TrainRequest) -> RunFolder:
 
 
 def resume(run: Path, request: TrainRequest) -> RunFolder:
-    """Go on exactly where `run` stopped; UsageError names each option that differs from then.
+    """Continue exactly where `run` stopped; UsageError names each option that differs.
 
-    The data may have moved, and device and processes may be others: config.json then says so.
+    The data may have moved, and device and processes may be others: config.json then states them.
     """
     folder = RunFolder(run)
-    if not folder.config.is_file() or not folder.last.is_file():
-        raise UsageError(f"{run} holds no training to go on with", hint="start one with --data DIR")
-    settings = _read_settings(folder)
-    _refuse_differences(request, settings, run)
+    _require_resumable(folder)
+    settings = read_settings(folder)
+    require_same_options(settings, _options_of(request), folder)
     check_training(settings.train)
     data = request.data or Path(settings.data)
     if not data.is_dir():
@@ -121,16 +110,20 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
     if settings.precision == "fp16" and device.type == "cpu":
         raise DeviceError(
             f"{run} trains in fp16, which a CPU does not multiply in",
-            hint="go on where there is a GPU: --device cuda",
+            hint="continue where there is a GPU: --device cuda",
         )
     with distributed.joined(device):
         dataset = _load(data, settings.part)
-        if _fingerprint(dataset) != settings.data_sha256:
+        if fingerprint(dataset) != settings.data_sha256:
             raise TrainingError(
                 f"{data} is not what it was when {run} began: names, prompts or dots have changed",
-                hint=f"start anew from its weights: --init {folder.last} --data {data}",
+                hint=f"start a new run from its weights: --init {folder.last} --data {data}",
             )
-        settings = _moved(settings, data, device)
+        settings = moved_here(settings, data, device)
+        if len(rows := folder.read_log()) == settings.train.epochs:
+            console.notice(f"{run} is already complete: nothing is left to train")
+            _report_end(folder, rows)
+            return folder
         state, metadata = checkpoint.load_state(folder.last)
         model = build_model(metadata.config)
         model.load_state_dict(state, strict=False)
@@ -163,23 +156,64 @@ def _run(
             checkpoint.save(_as_read(model, start, trainer), model.config, path, start.origin)
 
         if distributed.is_first():
+            remove_leftovers(folder.path)
+            history = provenance(None if begins else folder.read_config())
             if begins:
                 _require_space(folder, trainer)
                 folder.clear()
-                save_weights(model, folder.last)
             saved = {**to_json(settings), "model": to_json(model.config)}
-            folder.save_config({**saved, "trained_parameters": trainer.trained_parameters})
+            saved["trained_parameters"] = trainer.trained_parameters
+            folder.save_config({**saved, **history})
         distributed.barrier()  # none may look for a checkpoint that is about to be removed
-    fit(
+    rows = fit(
         trainer,
         sampler.batches,
         folder,
         save_weights,
-        _validation(dataset.split("val"), validation, settings.precision),
+        validation_of(dataset.split("val"), validation, settings.precision),
         config.validate_every,
         60 * config.save_minutes,
     )
+    _report_end(folder, rows)
     return folder
+
+
+def _require_resumable(folder: RunFolder) -> None:
+    """Raise UsageError if a file is missing without which the run cannot continue exactly."""
+    if not folder.config.is_file():
+        raise UsageError(f"{folder.path} holds no training to resume", "start one with --data DIR")
+    needed = (folder.checkpoint, folder.last)
+    if missing := [file.name for file in needed if not file.is_file()]:
+        weights = next((file for file in (folder.last, folder.best) if file.is_file()), None)
+        hint = "start a new run with --data DIR"
+        raise UsageError(
+            f"{folder.path} cannot be resumed where it stopped: it has no {missing[0]}",
+            hint=hint if weights is None else f"{hint} --init {weights} --out RUN",
+        )
+
+
+def _options_of(request: TrainRequest) -> dict[str, Any]:
+    """The options that a user chose, by the names that a run's settings have."""
+    return {
+        "out": None if request.out is None else str(request.out.resolve()),
+        "init": request.init,
+        "recipe": request.recipe and request.recipe.value,
+        "part": request.part,
+        "precision": None if request.precision == "auto" else request.precision,
+        **request.hyper_parameters,
+    }
+
+
+def _report_end(folder: RunFolder, rows: Sequence[LogRow]) -> None:
+    if not distributed.is_first():
+        return
+    if unwritten := ", ".join(sorted(str(path) for path in folder.unwritten)):
+        console.warn(
+            f"{unwritten} could not be written: close the program that has it open, then run "
+            f"`clipcount train --resume {folder.path}`, which only writes what is missing"
+        )
+    if (best := best_row(rows)) is not None:
+        console.notice(f"best epoch {best['epoch']:.0f}: MAE {best['val_mae']:.2f}, {folder.best}")
 
 
 def _load(data: Path, part: str | None) -> Dataset:
@@ -203,7 +237,7 @@ def _choose_folder(out: Path | None, overwrite: bool) -> RunFolder:
     if occupied and not overwrite:
         raise UsageError(
             f"{path} is not empty",
-            hint=f"go on with --resume {path}, choose another with --out, or add --overwrite",
+            hint=f"continue with --resume {path}, choose another with --out, or add --overwrite",
         )
     return RunFolder(path)
 
@@ -227,7 +261,7 @@ def _report_start(
     console.notice(
         f"{trainer.trained_parameters:,} of "
         f"{sum(p.numel() for p in start.model.parameters()):,} parameters are trained, on "
-        f"{len(photos)} photographs, validated on {len(validation)}, into {folder.path}"
+        f"{len(photos)} images, validated on {len(validation)}, into {folder.path}"
     )
 
 
@@ -255,85 +289,4 @@ def _require_space(folder: RunFolder, trainer: Trainer) -> None:
             f"{folder.path} has {free / _GIGABYTE:.2g} GB left, and this training writes up to "
             f"{needed / _GIGABYTE:.2g} GB",
             hint="make room, or choose another disk with --out",
-        )
-
-
-def _validation(
-    samples: Sequence[Sample], photos: Sequence[TrainingImage], precision: str
-) -> Validate:
-    """What `eval` would print for these weights, on the validation split."""
-    by_path = {photo.path: photo for photo in photos}
-
-    def load(picture: Sequence[Sample]) -> list[Prepared]:
-        return by_path[picture[0].image].prepared(picture)
-
-    def validate(model: ClipCount) -> LogRow:
-        counter = Counter(model, "training", "", precision)
-        dtype, kind = dtype_of(precision), counter.device.type
-        with torch.autocast(kind, dtype, enabled=dtype != torch.float32):
-            rows = gathered(evaluate(counter, samples, prompt_check=True, load=load))
-        found = Metrics.of(rows)
-        named = {name: getattr(found, name) for name in ("mae", "rmse", "nmn", "pccn")}
-        return {f"val_{name}": value for name, value in named.items() if value is not None}
-
-    return validate
-
-
-def _fingerprint(dataset: Dataset) -> str:
-    """Changes when a name, a prompt or a dot that training uses does."""
-    digest = hashlib.sha256()
-    for split in ("train", "val"):
-        for sample in dataset.split(split):
-            digest.update(f"{split}\0{sample.name}\0{sample.prompt}\0".encode())
-            digest.update(sample.points_px.astype("<f4").tobytes())
-    return digest.hexdigest()
-
-
-def _read_settings(folder: RunFolder) -> RunSettings:
-    try:
-        saved = json.loads(folder.config.read_text(encoding="utf-8"))
-        names = {f.name for f in dataclasses.fields(RunSettings)}
-        plain = {name: value for name, value in saved.items() if name in names}
-        settings = RunSettings(**{**plain, "train": train_config_from_json(saved["train"])})
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise TrainingError(f"{folder.config} cannot be read: {error}") from error
-    return settings
-
-
-def _moved(settings: RunSettings, data: Path, device: torch.device) -> RunSettings:
-    """The settings of a run that goes on here; where that can change its weights, it is said."""
-    here = dataclasses.replace(
-        settings,
-        data=str(data.resolve()),
-        device=device.type,
-        world_size=distributed.world_size(),
-    )
-    then, now = (f"{each.device} (processes: {each.world_size})" for each in (settings, here))
-    if then != now and distributed.is_first():
-        console.notice(
-            f"this run was on {then} and goes on on {now}: its weights will not be, bit for bit, "
-            "what they would have been"
-        )
-    return here
-
-
-def _refuse_differences(request: TrainRequest, settings: RunSettings, run: Path) -> None:
-    asked: dict[str, Any] = {
-        "out": None if request.out is None else str(request.out.resolve()),
-        "init": request.init,
-        "recipe": request.recipe and request.recipe.value,
-        "part": request.part,
-        "precision": None if request.precision == "auto" else request.precision,
-        **request.hyper_parameters,
-    }
-    then = {**to_json(settings), **to_json(settings.train), "out": str(run.resolve())}
-    differences = [
-        f"--{name.replace('_', '-')} {value} (was {then[name]})"
-        for name, value in asked.items()
-        if value is not None and value != then[name]
-    ]
-    if differences:
-        raise UsageError(
-            f"{run} was begun with other options: {', '.join(differences)}",
-            hint="leave them out to go on, or start another run",
         )

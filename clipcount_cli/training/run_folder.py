@@ -1,7 +1,8 @@
 """RUN/: the files a training leaves, each written whole or not at all, `log.csv` by whole rows.
 
-`checkpoint.pt` is what goes on exactly; `last.safetensors` and `best.safetensors` are weights for
-`count`. A column that no epoch has filled stays empty.
+`checkpoint.pt` is what a resumed run continues from; `last.safetensors` and `best.safetensors` are
+weights for `count`. A training does not depend on `log.csv` and `curves.png`, which people open in
+other programs: while one of them cannot be written, the training continues and writes it later.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import csv
 import errno
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +20,9 @@ from typing import Any
 
 import torch
 
-from clipcount_cli.errors import TrainingError
-from clipcount_cli.files import atomic_write, write_error
+from clipcount_cli import console
+from clipcount_cli.errors import ClipCountError, TrainingError
+from clipcount_cli.files import TEMPORARY_PREFIX, atomic_write, write_error
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "density", "count", "contrast", "negative"),
@@ -27,10 +30,29 @@ COLUMNS = (
 )
 LogRow = dict[str, float]
 
-_PANELS = (
-    ("loss", "loss", ("loss", "density", "count", "contrast", "negative")),
-    ("error on the validation split", "objects", ("val_mae", "val_rmse")),
-    ("answer to absent prompts", "share of what is there", ("val_nmn",)),
+# Each panel of curves.png: title, vertical axis, and what a column is called in its legend.
+_PANELS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    (
+        "Training loss",
+        "loss",
+        {
+            "loss": "total",
+            "density": "density",
+            "count": "count",
+            "contrast": "patch-text contrast",
+            "negative": "contrast with other prompts",
+        },
+    ),
+    (
+        "Error on the validation images",
+        "objects per image",
+        {"val_mae": "mean absolute error", "val_rmse": "root mean squared error"},
+    ),
+    (
+        "Count of prompts that are absent",
+        "share of the objects present",
+        {"val_nmn": "normalized mean of absent prompts"},
+    ),
 )
 
 
@@ -45,10 +67,12 @@ class RunFolder:
         self.best = path / "best.safetensors"
         self.last = path / "last.safetensors"
         self.checkpoint = path / "checkpoint.pt"
+        self._logged: int | None = None  # rows in log.csv; None: it is to be written as a whole
+        self.unwritten: set[Path] = set()  # files that could not be written the last time
 
     @property
     def files(self) -> list[Path]:
-        """What is there of a run's files."""
+        """Those of a run's files that exist."""
         every = (self.config, self.log, self.curves, self.best, self.last, self.checkpoint)
         return [file for file in every if file.is_file()]
 
@@ -69,12 +93,22 @@ class RunFolder:
             raise
 
     def clear(self) -> None:
-        """Remove the files of an earlier run."""
+        """Remove the files of an earlier run: all of them, or none if one cannot be replaced.
+
+        A file that another program holds open can neither be renamed nor replaced on Windows.
+        """
+        aside = {file: file.with_name(f"{TEMPORARY_PREFIX}old-{file.name}") for file in self.files}
+        renamed: list[Path] = []
         try:
-            for file in self.files:
-                file.unlink()
+            for file, old in aside.items():
+                file.replace(old)
+                renamed.append(file)
         except OSError as error:
-            raise write_error(self.path, error) from error
+            for earlier in renamed:
+                aside[earlier].replace(earlier)
+            raise _held(file, error) from error
+        for old in aside.values():
+            old.unlink()
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; a process killed meanwhile leaves the old one."""
@@ -91,53 +125,122 @@ class RunFolder:
         except Exception as error:  # torch raises whatever its unpickler meets
             raise TrainingError(
                 f"{self.checkpoint} cannot be read: {error}",
-                hint=f"start anew from its weights: --init {self.last}",
+                hint=f"start a new run from its weights: --init {self.last}",
             ) from error
         return state
+
+    def read_config(self) -> dict[str, Any]:
+        """What config.json holds; raises TrainingError if it cannot be read."""
+        try:
+            return dict(json.loads(self.config.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise TrainingError(f"{self.config} cannot be read: {error}") from error
 
     def save_config(self, config: Mapping[str, Any]) -> None:
         """Write what `--resume` has to know."""
         with atomic_write(self.config) as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def write_log(self, rows: Sequence[LogRow]) -> None:
-        """Make log.csv hold exactly `rows`."""
-        with atomic_write(self.log) as temporary, temporary.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            writer.writerows(_cells(row) for row in rows)
+    def update_log(self, rows: Sequence[LogRow]) -> None:
+        """Bring log.csv up to `rows`, of which it only lacks the last ones."""
+        with self._optional(self.log):
+            pending, self._logged = self._logged, None
+            if pending is None:
+                with atomic_write(self.log) as temporary, temporary.open("w", newline="") as file:
+                    csv.writer(file, lineterminator="\n").writerow(COLUMNS)
+                    _write_rows(file, rows)
+            else:
+                with self.log.open("a", newline="") as file:
+                    _write_rows(file, rows[pending:])
+            self._logged = len(rows)
 
-    def append_log(self, row: LogRow) -> None:
-        """Add one flushed row."""
+    def read_log(self) -> list[LogRow]:
+        """The rows of log.csv; none if it cannot be read."""
         try:
-            with self.log.open("a", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow(_cells(row))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise write_error(self.log, error) from error
+            with self.log.open(newline="") as file:
+                return [
+                    {name: float(cell) for name, cell in row.items() if cell}
+                    for row in csv.DictReader(file)
+                ]
+        except (OSError, ValueError, TypeError, csv.Error):
+            return []
+
+    def draw_curves(self, rows: Sequence[LogRow]) -> None:
+        """Draw the epochs so far into curves.png."""
+        with self._optional(self.curves), atomic_write(self.curves) as temporary:
+            draw_curves(rows, temporary)
+
+    @contextmanager
+    def _optional(self, path: Path) -> Iterator[None]:
+        """Let training continue while `path` cannot be written; warn about it once."""
+        try:
+            yield
+        except (OSError, ClipCountError) as error:
+            if path not in self.unwritten:
+                reason = getattr(error.__cause__ or error, "strerror", None) or error
+                console.warn(
+                    f"{path} cannot be written now ({reason}); training continues and writes it "
+                    "later"
+                )
+            self.unwritten.add(path)
+        else:
+            self.unwritten.discard(path)
 
 
-def _cells(row: LogRow) -> list[str]:
-    return [f"{row[name]:.6g}" if name in row else "" for name in COLUMNS]
+def best_row(rows: Sequence[LogRow]) -> LogRow | None:
+    """The first epoch of the smallest validation error; None if none was validated."""
+    validated = [row for row in rows if math.isfinite(row.get("val_mae", math.nan))]
+    return min(validated, key=lambda row: row["val_mae"], default=None)
+
+
+def _held(path: Path, error: OSError) -> ClipCountError:
+    failure = write_error(path, error)
+    failure.hint = "close the program that has it open, or choose another folder with --out"
+    return failure
+
+
+def _write_rows(file: Any, rows: Sequence[LogRow]) -> None:
+    csv.writer(file, lineterminator="\n").writerows(
+        [f"{row[name]:.6g}" if name in row else "" for name in COLUMNS] for row in rows
+    )
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def draw_curves(rows: Sequence[LogRow], path: Path) -> None:
-    """Draw the epochs so far into `path`, a PNG."""
-    from matplotlib.figure import Figure  # 0.3 s: paid only where a picture is drawn
+    """Draw the epochs so far, a panel for each kind of figure there is, into `path`, a PNG."""
+    from matplotlib.figure import Figure  # 0.3 s: paid only when curves are drawn
 
-    figure = Figure(figsize=(12, 3.6))
-    figure.subplots_adjust(0.06, 0.15, 0.98, 0.9, wspace=0.25)
-    for axes, (title, unit, names) in zip(figure.subplots(1, 3), _PANELS, strict=True):
-        for name in names:
-            points = [(row["epoch"], row[name]) for row in rows if name in row]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=name, marker=".", linewidth=1)
-        if axes.lines:
-            axes.legend(frameon=False)
-        if names[0] == "loss":
-            axes.set_yscale("log")
+    panels = [
+        (title, unit, drawn)
+        for title, unit, names in _PANELS
+        if (drawn := {n: label for n, label in names.items() if any(n in row for row in rows)})
+    ]
+    figure = Figure(figsize=(4.4 * max(1, len(panels)), 3.6), layout="constrained")
+    for place, (title, unit, names) in enumerate(panels, 1):
+        axes = figure.add_subplot(1, len(panels), place)
+        _draw_panel(axes, rows, names)
         axes.set(title=title, xlabel="epoch", ylabel=unit)
-        axes.spines[["top", "right"]].set_visible(False)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=100)
+    figure.savefig(path, format="png", dpi=100)
+
+
+def _draw_panel(axes: Any, rows: Sequence[LogRow], names: Mapping[str, str]) -> None:
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+    for name, label in names.items():
+        points = [(row["epoch"], row[name]) for row in rows if name in row]
+        axes.plot(*zip(*points, strict=True), label=label, marker=".", linewidth=1)
+    if (best := best_row(rows)) is not None:
+        label = f"best epoch: {best['epoch']:.0f}"
+        axes.axvline(best["epoch"], color="0.4", linestyle=":", linewidth=1, label=label)
+    if "loss" in names:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlim(0, 1.03 * rows[-1]["epoch"])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(framealpha=0.9, edgecolor="none", fontsize="small")

@@ -1,7 +1,7 @@
 """What a training starts from: CLIP with a fresh head, or weights that count already.
 
 [start.py] -> step.py -> loop.py. Recipe, ablation and weights may ask for different networks:
-what can change is said, what cannot is refused.
+what can change is reported, what cannot is refused.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
 
 CLIP_TEMPLATE = "a photo of {}"  # where no context is learned, as the paper's ablation words it
-# Fields that TrainConfig and ModelConfig share: asked for by a recipe or option, or as the weights.
+# Fields that TrainConfig and ModelConfig share: set by a recipe or option, or by the weights.
 _SHARED = tuple(
     f.name
     for f in dataclasses.fields(TrainConfig)
@@ -50,12 +49,12 @@ def start_from(
 ) -> Start:
     """Build the network to train; given: the options a user chose, which no weights overrule.
 
-    prompts: those of the training photographs; words that a small vocabulary lacks get rows of
-    their own. Raises WeightsError where the weights are missing, UsageError where they clash.
+    prompts: those of the training images; words that a small vocabulary lacks get rows of
+    their own. Raises WeightsError if the weights are missing or damaged, UsageError if they clash.
     """
     if init == CLIP_NAME:
         return _from_clip(recipe, given, prompts)
-    return _from_weights(cache.resolve(init).path, recipe, given, prompts)
+    return _from_weights(cache.resolve(init), recipe, given, prompts)
 
 
 def choose_trained(model: ClipCount, config: TrainConfig) -> None:
@@ -75,7 +74,8 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str])
             hint="run `clipcount download-weights clip`, or start from the small model in the "
             "package: --init tiny",
         )
-    state, metadata = checkpoint.load_state(path)
+    with cache.with_repair_hint(path):
+        state, metadata = checkpoint.load_state(path)
     config = dataclasses.replace(RECIPES[recipe], **given)
     torch.manual_seed(config.seed)
     model = build_model(model_config(metadata.config, config))
@@ -85,14 +85,18 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str])
 
 
 def _from_weights(
-    path: Path, recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]
+    weights: cache.ResolvedWeights,
+    recipe: Recipe,
+    given: Mapping[str, Any],
+    prompts: Sequence[str],
 ) -> Start:
-    state, metadata = checkpoint.load_state(path)
+    with cache.with_repair_hint(weights.path):
+        state, metadata = checkpoint.load_state(weights.path)
     theirs = metadata.config
     config = _as_weights(RECIPES[recipe], theirs, given)
     wanted = model_config(theirs, config)
     notices = [
-        f"{path.stem} has {name} {getattr(theirs, name)}, this training uses "
+        f"{weights.name} has {name} {getattr(theirs, name)}, this training uses "
         f"{getattr(wanted, name)}"
         for name in ("readout", "template", "heads", "interaction")
         if getattr(theirs, name) != getattr(wanted, name)
@@ -101,8 +105,9 @@ def _from_weights(
         wanted, state = with_words(wanted, state, prompts)
     elif words := untaught(wanted, prompts):
         notices.append(
-            f"the text tower does not learn in this training, so {path.stem} will not tell words "
-            f"apart that it does not know: {', '.join(words)} (--tuning full teaches them)"
+            "the text tower does not learn in this training, so words that "
+            f"{weights.name} does not know will all mean the same to it: {', '.join(words)} "
+            "(--tuning full teaches them)"
         )
     notices += _absent_notices(config, prompts)
     torch.manual_seed(config.seed)
@@ -111,16 +116,20 @@ def _from_weights(
     checkpoint.require_shapes(
         {name: tuple(own[name].shape) for name in own if name in state},
         {name: tuple(tensor.shape) for name, tensor in state.items() if name in own},
-        path,
+        weights.path,
     )
     if fresh := sorted({name.split(".")[0] for name in own if name not in state}):
-        notices.append(f"starts from nothing, as {path.stem} does not have it: {', '.join(fresh)}")
+        notices.append(
+            f"starts from nothing, as {weights.name} does not have it: {', '.join(fresh)}"
+        )
     model.load_state_dict({name: t for name, t in state.items() if name in own}, strict=False)
-    return Start(model, config, _origin(path.stem, metadata.origin), _dtypes(state), tuple(notices))
+    return Start(
+        model, config, _origin(weights.name, metadata.origin), _dtypes(state), tuple(notices)
+    )
 
 
 def _as_weights(recipe: TrainConfig, theirs: ModelConfig, given: Mapping[str, Any]) -> TrainConfig:
-    """The recipe for a network that exists: its shape stays, unless an option says otherwise."""
+    """The recipe for a network that exists: its shape stays, unless an option changes it."""
     kept = {name: getattr(theirs, name) for name in _SHARED if name != "readout"}
     if theirs.clip.compact:  # pretrained towers: what counts is beside them
         tuning = "frozen"
@@ -151,13 +160,13 @@ def model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
 
 
 def _absent_notices(config: TrainConfig, prompts: Sequence[str]) -> list[str]:
-    """What to say where no photograph can be asked for something that it does not show."""
+    """What to report if no image can be queried for something that it does not show."""
     pairs = itertools.combinations(prompts, 2)
     if not config.absent_prompts or any(disjoint_prompts(first, second) for first, second in pairs):
         return []
     return [
-        "all photographs show one class: none is asked for what is absent, so the model may forget "
-        "to answer near zero there (photographs of another class teach it)"
+        "all images show one class: none is queried for what is absent, so the model may forget to "
+        "count near zero there (images of another class teach it)"
     ]
 
 

@@ -8,14 +8,14 @@ import pytest
 from small_models import save_small
 from small_training import draw_dots
 
-from clipcount_cli.training import loop
+from clipcount_cli.training.run_folder import RunFolder
 
 
 @pytest.fixture(autouse=True)
 def _no_curves(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than such a training, so only the test of the curves draws."""
     if "curves" not in request.node.name:
-        monkeypatch.setattr(loop, "draw_curves", lambda rows, path: None)
+        monkeypatch.setattr(RunFolder, "draw_curves", lambda folder, rows: None)
 
 
 @pytest.fixture

@@ -130,7 +130,7 @@ def test_a_signal_during_validation_does_not_wait_for_its_end(
         return plain(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr("clipcount_cli.training.run.evaluate", evaluate)
+        patch.setattr("clipcount_cli.training.validation.evaluate", evaluate)
         stopped = run_train("--data", data, "--init", weights, "--out", run, *OPTIONS)
 
     assert stopped.exit_code == 130
@@ -228,7 +228,7 @@ def test_another_device_or_number_of_processes_is_said(undisturbed, tmp_path):
     told = run_train("--resume", run, "--device", "cpu").stderr
 
     words = " ".join(told.split())
-    assert "was on cuda (processes: 2) and goes on on cpu (processes: 1)" in words
+    assert "was on cuda (processes: 2) and continues on cpu (processes: 1)" in words
     assert "bit for bit" in words
 
 
@@ -248,7 +248,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
     result = run_train("--resume", tmp_path)
 
     assert result.exit_code == 2
-    assert "no training to go on with" in result.stderr
+    assert "holds no training to resume" in result.stderr
 
 
 def test_a_disk_that_fills_up_leaves_the_last_checkpoint_whole(

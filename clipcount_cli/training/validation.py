@@ -1,0 +1,48 @@
+"""Validation during a training: the figures that `eval` would print for the weights as they are.
+
+evaluation -> [validation.py] -> run.py
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+
+from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.data.samples import Prepared, Sample
+from clipcount_cli.devices import dtype_of
+from clipcount_cli.evaluation.evaluate import evaluate, gathered
+from clipcount_cli.evaluation.metrics import Metrics
+from clipcount_cli.training.loop import Validate
+from clipcount_cli.training.photos import TrainingImage
+from clipcount_cli.training.run_folder import LogRow
+
+
+def validation_of(
+    samples: Sequence[Sample], images: Sequence[TrainingImage], precision: str
+) -> Validate:
+    """What measures a network on `samples`, whose pixels `images` hold, in `precision`."""
+    by_path = {image.path: image for image in images}
+
+    def load(same_image: Sequence[Sample]) -> list[Prepared]:
+        return by_path[same_image[0].image].prepared(same_image)
+
+    def validate(model: ClipCount) -> LogRow:
+        counter = Counter(as_loaded(model, precision), "training", "", precision)
+        metrics = Metrics.of(gathered(evaluate(counter, samples, prompt_check=True, load=load)))
+        values = {name: getattr(metrics, name) for name in ("mae", "rmse", "nmn", "pccn")}
+        return {f"val_{name}": value for name, value in values.items() if value is not None}
+
+    return validate
+
+
+def as_loaded(model: ClipCount, precision: str) -> ClipCount:
+    """The network as `load_counter` would load it: all of its numbers in the working precision.
+
+    Autocast, which trains it, rounds at other places, and its counts differ.
+    """
+    dtype = dtype_of(precision)
+    return model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
