@@ -32,6 +32,8 @@ RELEVANCE_HIDDEN = 32
 class CompactClipCount(ClipCount):
     """Windows and prompts in, densities out, as `ClipCount`."""
 
+    pretrained = ("clip.", "recognition.classifier.")
+
     def _add_towers(self) -> None:
         config, clip = self.config, self.config.clip
         self.clip = CompactClip(clip, BPE_ROWS)

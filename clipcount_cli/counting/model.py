@@ -280,6 +280,8 @@ def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
 class ClipCount(nn.Module):
     """The network: windows and prompts in, densities out."""
 
+    pretrained: tuple[str, ...] = ("clip.",)  # how the names of tensors begin that others trained
+
     pixel_mean: Tensor  # (3, 1, 1)
     pixel_std: Tensor  # (3, 1, 1)
     position_code: Tensor  # (N, W)

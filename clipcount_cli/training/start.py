@@ -60,7 +60,7 @@ def start_from(
 def choose_trained(model: ClipCount, config: TrainConfig) -> None:
     """Let gradients reach what learns: all, or what stands beside CLIP."""
     for name, parameter in model.named_parameters():
-        learns = config.tuning == "full" or not name.startswith("clip.")
+        learns = config.tuning == "full" or not name.startswith(model.pretrained)
         if config.contrast == "patches" and name.startswith("clip."):
             learns &= name.startswith("clip.visual.")  # the text is fixed in this ablation
         parameter.requires_grad_(learns)

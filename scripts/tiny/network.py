@@ -22,7 +22,6 @@ from tiny.phrases import phrases, plural
 from tiny.samples import SIDE_PX
 
 MINILM_WIDTH = 384
-TOWERS = ("clip.", "recognition.classifier.")  # frozen: pretrained, or distilled
 
 
 def tiny_config(bank: Sequence[str]) -> ModelConfig:
@@ -86,7 +85,7 @@ def untrained(bank: Bank, phrase_encoder: Path, seed: int) -> CompactClipCount:
     means = [encode(model, synonyms).mean(dim=0) for synonyms in class_names()]
     model.recognition.class_names.copy_(F.normalize(torch.stack(means), dim=-1))
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not name.startswith(TOWERS))
+        parameter.requires_grad_(not name.startswith(model.pretrained))
     return model.to(memory_format=torch.channels_last)
 
 
