@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
 from clipcount_cli.config import GENERIC_PROMPT, ClipConfig, ModelConfig
+from clipcount_cli.counting.clip import BPE_ROWS
 from clipcount_cli.counting.compact import CompactClipCount
-from clipcount_cli.counting.model import BPE_ROWS
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.towers import PhraseEncoder
 from clipcount_cli.files import atomic_write

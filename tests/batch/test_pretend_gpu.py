@@ -7,7 +7,7 @@ import pytest
 import torch
 from photo_folders import draw
 from pretend_cuda import pretend_cuda
-from small_training import SMALL, small_model
+from small_models import SMALL, small_model
 
 from clipcount_cli.batch.pipeline import Pipeline
 from clipcount_cli.batch.plan import Job

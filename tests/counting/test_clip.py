@@ -6,7 +6,7 @@ import sys
 import open_clip
 import pytest
 import torch
-from test_compact import model  # noqa: F401 - a fixture
+from test_compact import model  # type: ignore[import-not-found]  # noqa: F401 - a fixture
 
 from clipcount_cli.counting import clip
 from clipcount_cli.weights import checkpoint
