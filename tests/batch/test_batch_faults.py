@@ -25,6 +25,7 @@ from clipcount_cli.batch.pipeline import Pipeline, _PipelineRun
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.results import ResultsFile, Targets
 from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.windows import Origin
 from clipcount_cli.errors import DeviceError
 from clipcount_cli.interrupts import Interruption
 
@@ -146,8 +147,9 @@ def test_a_window_counts_the_same_bit_for_bit_in_any_company(precision):
     counter = Counter(model, "small", "0" * 64, precision)
     network = FixedBatch(counter, 4)
     windows = np.random.default_rng(0).integers(0, 256, (3, 384, 384, 3), dtype=np.uint8)
-    together = network.encode(windows)
-    alone = network.encode(windows[2:])
+    placed = [(window, Origin(0, 0)) for window in windows]
+    together = network.encode(placed)
+    alone = network.encode(placed[2:])
     mixed = [(together, 2), (together, 0), (alone, 0)]
     ones = [np.ones((2, 384), np.float32)] * 3
     in_company = network.decode(mixed, ["apples"] * 3, ones, True).densities
