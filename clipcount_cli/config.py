@@ -18,6 +18,7 @@ DENSITY_SCALE = 60.0  # the network is trained on density x 60: count = sum / 60
 BPE_ROWS = 49_408  # ids of CLIP's tokenizer
 MAX_TOWER_SIDE_PX = 1024  # of an image tower's input; no tensor of a convolutional one bounds it
 GENERIC_PROMPT = "objects"  # used if nothing says what to count
+MAX_TILES = 16  # 16 x 384 px; a 4:3 image then has some 2,900 windows
 
 COMPACT_CHANNELS = (40, 112, 1280)  # of EfficientNet-Lite0 at strides 8, 16 and 32
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
 
-    from clipcount_cli.counting.counter import CountResult
+    from clipcount_cli.counting.results import Line
 
 _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
@@ -80,11 +80,15 @@ def show_error(error: ClipCountError) -> None:
         _say(error.hint, label="hint: ", label_style="bold")
 
 
-def show_counts(name: str, results: Sequence[CountResult]) -> None:
-    """Put a `COUNT<TAB>PROMPT` line per prompt on stdout, the sentence around them on stderr."""
+def show_counts(name: str, lines: Iterable[Line]) -> None:
+    """Put `COUNT<TAB>PROMPT` on stdout per line, and the region if there is one.
+
+    The sentence around them goes to stderr.
+    """
     notice(f"in {name}:")
-    for result in results:
-        show_line(f"{result.count:.1f}", result.prompt)
+    for line in lines:
+        region = [] if line.region is None else [line.region]
+        show_line(f"{line.count:.1f}", line.prompt, *region)
 
 
 def show_line(*cells: object) -> None:

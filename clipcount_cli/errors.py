@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -24,6 +25,16 @@ class ClipCountError(Exception):
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        if hint is not None:  # below a traceback (PEP 678)
+            self.__notes__ = [f"hint: {in_python(hint)}"]
+
+
+class ClipCountWarning(UserWarning):
+    """Something that may make a count wrong, for users of Python."""
+
+
+class CountError(ClipCountError):
+    """The network does not return a number."""
 
 
 class ImageReadError(ClipCountError):
@@ -60,6 +71,16 @@ class InterruptedRunError(ClipCountError):
     """The user, or the machine, stopped a run; what is finished is kept."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def in_python(text: str) -> str:
+    """Word the options in a message as arguments: `--tiles 4` as `tiles=4`."""
+    return re.sub(r"--([a-z]+) (?:(\d+)|([a-z]+\d*))\b", _as_argument, text)
+
+
+def _as_argument(option: re.Match[str]) -> str:
+    name, number, word = option.groups()
+    return f"{name}={number}" if number else f'{name}="{word}"'
 
 
 def shortened(items: Sequence[str], limit: int = 20, noun: str = "", separator: str = ", ") -> str:

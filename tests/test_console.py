@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from clipcount_cli import console
+from clipcount_cli.counting.results import Line
 from clipcount_cli.errors import ImageReadError
 
 
@@ -28,7 +28,7 @@ def usual_manners(monkeypatch):
 
 
 def test_counts_go_to_stdout_with_one_decimal_and_a_tab(capsys):
-    console.show_counts("photo.jpg", [SimpleNamespace(count=12.26, prompt="red [apples]")])
+    console.show_counts("photo.jpg", [Line("red [apples]", 12.26)])
 
     shown = capsys.readouterr()
     assert shown.out == "12.3\tred [apples]\n"

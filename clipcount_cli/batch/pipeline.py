@@ -31,10 +31,13 @@ from numpy.typing import NDArray
 from clipcount_cli.batch.fixed_batch import Decoded, FeatureRow, FixedBatch
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.tasks import Tasks
-from clipcount_cli.counting.counter import Counter, CountResult
+from clipcount_cli.counting.counter import Counter, CountResult, Tiles
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.model import PatchFeatures
-from clipcount_cli.counting.notices import as_message
+from clipcount_cli.counting.notices import Notice, as_message
+from clipcount_cli.counting.plausibility import chosen_notice, generic_prompt
+from clipcount_cli.counting.results import finite
+from clipcount_cli.counting.scale import MAX_TILES
 from clipcount_cli.counting.windows import (
     Origin,
     Pixels,
@@ -43,7 +46,7 @@ from clipcount_cli.counting.windows import (
     window_origins,
     window_weights,
 )
-from clipcount_cli.errors import ClipCountError, ImageReadError
+from clipcount_cli.errors import ClipCountError, CountError, ImageReadError
 from clipcount_cli.interrupts import Stop
 
 _T = TypeVar("_T")
@@ -62,7 +65,7 @@ class Outcome(NamedTuple):
     job: Job
     counts: tuple[float, ...] = ()
     size: tuple[int, int] = (0, 0)  # width and height of the upright image
-    note: str = ""  # worth saying about an image that was counted
+    notes: tuple[str, ...] = ()  # per prompt, what to know about its count
     fault: str = ""  # why it was not
     extras: tuple[Any, ...] = ()  # what `on_result` returned for each prompt
 
@@ -77,7 +80,7 @@ class Pipeline:
     counter: Counter
     batch_windows: int
     workers: int
-    tiles: int = 1
+    tiles: Tiles = 1
     # Called in a worker with each result and its image: resized, or as it was if `keep_size`.
     on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
     keep_size: bool = False
@@ -119,10 +122,12 @@ class _Image:
 
     order: int
     job: Job
+    prompts: tuple[str, ...]  # the job's, and perhaps the generic one to compare with
     reading: Future[None] | None = None
     size: tuple[int, int] = (0, 0)  # width and height, upright
     resized: tuple[int, int] = (0, 0)  # height and width that the network sees
-    note: str = ""
+    tiles: int = 1
+    notices: tuple[Notice, ...] = ()  # whatever the prompt
     shown: Pixels | None = None  # what `on_result` is given
     pixels: Pixels | torch.Tensor | None = None  # resized; gone once encoded
     origins: list[Origin] = field(default_factory=list)
@@ -154,8 +159,9 @@ class _Row(NamedTuple):
     number: int
 
 
-def _count(rows: Sequence[_Row]) -> float:
-    return sum(cast(list[float], row.batch.counts)[row.number] for row in rows)
+def _count(prompt: str, rows: Sequence[_Row]) -> float:
+    counts = (cast(list[float], row.batch.counts)[row.number] for row in rows)
+    return finite(prompt, sum(counts))
 
 
 def _densities(rows: Sequence[_Row]) -> list[NDArray[np.float32]]:
@@ -185,6 +191,7 @@ class _PipelineRun:
         self.pipeline, self.jobs, self.stop = pipeline, jobs, stop
         self.workers, self.network_threads = workers, network_threads
         self.max_calls = GPU_CALLS if pipeline.on_gpu else pipeline.workers
+        self.generic = generic_prompt(pipeline.counter.model.config)
         self.network = FixedBatch(pipeline.counter, pipeline.batch_windows)
         self.tasks, self.under_way = Tasks(), _UnderWay()
         self.windows: deque[_Window] = deque()  # to encode
@@ -224,7 +231,8 @@ class _PipelineRun:
                 return
             if job is None:
                 return
-            image = self.held[self.begun] = _Image(self.begun, job)
+            compared = () if self.generic in (None, *job.prompts) else (self.generic,)
+            image = self.held[self.begun] = _Image(self.begun, job, (*job.prompts, *compared))
             self.begun += 1
             self.under_way.reading += 1
             image.reading = self.tasks.submit(
@@ -233,7 +241,8 @@ class _PipelineRun:
 
     def _room(self) -> int:
         """How many images may be held: enough for all calls, fewer if the images are large."""
-        side_px = self.pipeline.tiles * self.pipeline.counter.windows.side_px
+        tiles = MAX_TILES if self.pipeline.tiles == "auto" else self.pipeline.tiles
+        side_px = tiles * self.pipeline.counter.windows.side_px
         largest = max(self.largest_bytes, 4 * side_px * side_px)
         wanted = 2 * self.pipeline.batch_windows + self.pipeline.workers
         return max(self.pipeline.workers + 1, min(wanted, PIXEL_BUDGET_BYTES // largest))
@@ -259,8 +268,9 @@ class _PipelineRun:
         height, width = photo.pixels.shape[:2]
         windows = self.pipeline.counter.windows
         image.size = (width, height)
-        image.note = as_message(photo.notices)
-        resized = resize_shorter_side(photo.pixels, self.pipeline.tiles * windows.side_px)
+        image.tiles, notices = self._choose_tiles(image.job, photo.pixels)
+        image.notices = (*photo.notices, *notices)
+        resized = resize_shorter_side(photo.pixels, image.tiles * windows.side_px)
         height, width = image.resized = resized.shape[:2]
         image.origins = window_origins(height, width, windows)
         if self.pipeline.on_gpu:
@@ -268,6 +278,16 @@ class _PipelineRun:
         if self.pipeline.on_result is not None:
             image.shown = photo.pixels if self.pipeline.keep_size else resized
         image.pixels = self.network.stage(resized)
+
+    def _choose_tiles(self, job: Job, pixels: Pixels) -> tuple[int, list[Notice]]:
+        """With how many tiles the image is seen, and what to know about that."""
+        counter, tiles = self.pipeline.counter, self.pipeline.tiles
+        if tiles == "auto":
+            # A resumed run must choose as an undisturbed one, which counts all prompts at once.
+            tiles = counter.choose_tiles(pixels, sorted({*job.prompts, *job.counted_before}))
+            return tiles, [chosen_notice(tiles)]
+        notice = counter.size_notice(pixels, tiles)
+        return tiles, [] if notice is None else [notice]
 
     def _on_read(self, image: _Image, done: Future[None]) -> None:
         self.under_way.reading -= 1
@@ -325,14 +345,14 @@ class _PipelineRun:
                 # One prompt after the other: few prompts' densities wait to be joined.
                 self.pairs.extend(
                     _Pair(image, prompt, window)
-                    for prompt in range(len(image.job.prompts))
+                    for prompt in range(len(image.prompts))
                     for window in range(len(image.origins))
                 )
 
     def _decode(self, pairs: list[_Pair]) -> Decoded:
         return self.network.decode(
             [image.features[window] for image, _, window in pairs],
-            [image.job.prompts[prompt] for image, prompt, _ in pairs],
+            [image.prompts[prompt] for image, prompt, _ in pairs],
             [image.weights[window] for image, _, window in pairs] if self.pipeline.on_gpu else [],
             with_densities=self.pipeline.on_result is not None,
         )
@@ -349,12 +369,12 @@ class _PipelineRun:
 
     def _begin_join(self, image: _Image, prompt: int, rows: list[_Row]) -> None:
         if rows[0].batch.densities is None:
-            self._add_result(image, prompt, (_count(rows), None))
+            self._add_result(image, prompt, lambda: (_count(image.prompts[prompt], rows), None))
             return
 
         def on_joined(done: Future[tuple[float, Any]]) -> None:
             self.under_way.joining -= 1
-            self._add_result(image, prompt, done.result())  # what cannot be drawn ends the run
+            self._add_result(image, prompt, done.result)
 
         self.under_way.joining += 1
         self.tasks.submit(self.workers, partial(self._join, image, prompt, rows), on_joined)
@@ -362,19 +382,41 @@ class _PipelineRun:
     def _join(self, image: _Image, prompt: int, rows: list[_Row]) -> tuple[float, Any]:
         config = self.pipeline.counter.windows
         density = join_densities(_densities(rows), *image.resized, config)
-        result = CountResult.of(image.job.prompts[prompt], density)
+        result = CountResult.of(image.prompts[prompt], density)
         if self.pipeline.on_gpu:  # summed there, so that a count does not depend on who draws
-            result = replace(result, count=_count(rows))
-        if self.pipeline.on_result is None or image.shown is None:
+            result = replace(result, count=_count(result.prompt, rows))
+        asked = prompt < len(image.job.prompts)
+        if not asked or self.pipeline.on_result is None or image.shown is None:
             return result.count, None
         return result.count, self.pipeline.on_result(image.job, image.shown, result)
 
-    def _add_result(self, image: _Image, prompt: int, result: tuple[float, Any]) -> None:
-        image.results[prompt] = result
-        if len(image.results) == len(image.job.prompts):
-            in_order = (image.results[i] for i in range(len(image.results)))
-            counts, extras = zip(*in_order, strict=True)
-            self._put_away(image, Outcome(image.job, counts, image.size, image.note, extras=extras))
+    def _add_result(
+        self, image: _Image, prompt: int, result: Callable[[], tuple[float, Any]]
+    ) -> None:
+        if image.order not in self.held:  # another prompt has failed before
+            return
+        try:
+            image.results[prompt] = result()  # what cannot be drawn ends the run
+        except CountError as error:
+            self._put_away(image, Outcome(image.job, fault=_reason(error)))
+            return
+        if len(image.results) < len(image.prompts):
+            return
+        asked = range(len(image.job.prompts))
+        counts, extras = zip(*(image.results[number] for number in asked), strict=True)
+        notes = tuple(self._note(image, number) for number in asked)
+        self._put_away(image, Outcome(image.job, counts, image.size, notes, extras=extras))
+
+    def _note(self, image: _Image, prompt: int) -> str:
+        """What to know about a count, for the message of its row."""
+        named = None
+        if self.generic is not None:
+            generic_count, _ = image.results[image.prompts.index(self.generic)]
+            count, _ = image.results[prompt]
+            named = self.pipeline.counter.name_notice(
+                image.prompts[prompt], count, generic_count, image.tiles
+            )
+        return as_message([*image.notices, *([] if named is None else [named])])
 
 
 def _take(waiting: deque[_T], most: int) -> list[_T]:

@@ -31,6 +31,7 @@ class Job(NamedTuple):
     path: str
     prompts: tuple[str, ...]
     fault: str = ""  # why it cannot be counted, where that is known without opening it
+    counted_before: tuple[str, ...] = ()  # further prompts of the image, which an earlier run did
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,11 @@ class Plan:
     def without(self, done: Iterable[Key]) -> list[Job]:
         """The jobs left when the rows `done` are there: an image may want some of its prompts."""
         have = set(done)
-        missing = (
-            job._replace(prompts=tuple(p for p in job.prompts if (job.image, p) not in have))
-            for job in self.jobs
-        )
+        missing = []
+        for job in self.jobs:
+            before = tuple(p for p in job.prompts if (job.image, p) in have)
+            left = tuple(p for p in job.prompts if p not in before)
+            missing.append(job._replace(prompts=left, counted_before=before))
         return [job for job in missing if job.prompts]
 
     def positions(self) -> dict[Key, int]:

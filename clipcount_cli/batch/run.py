@@ -37,7 +37,7 @@ from clipcount_cli.interrupts import Interruption, interruptible
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
     from clipcount_cli.batch.processes import ShareOut
-    from clipcount_cli.counting.counter import Counter
+    from clipcount_cli.counting.counter import Counter, Tiles
 
 BATCH_WINDOWS = {"cuda": 64}  # windows a network call, by device
 BATCH_WINDOWS_ELSEWHERE = 8
@@ -65,7 +65,7 @@ class BatchRequest:
     resume: bool = False
     overwrite: bool = False
     fail_fast: bool = False
-    tiles: int = 1
+    tiles: Tiles = 1
     batch_windows: int | None = None
     workers: int | None = None
     shard: str | None = None  # "I/N"
@@ -344,8 +344,8 @@ def rows_of(outcome: Outcome, weights: str) -> list[ResultRow]:
         ]
     width, height = outcome.size
     return [
-        ResultRow(job.image, prompt, round(count, 2), "ok", outcome.note, width, height, weights)
-        for prompt, count in zip(job.prompts, outcome.counts, strict=True)
+        ResultRow(job.image, prompt, round(count, 2), "ok", note, width, height, weights)
+        for prompt, count, note in zip(job.prompts, outcome.counts, outcome.notes, strict=True)
     ]
 
 

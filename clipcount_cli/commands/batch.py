@@ -17,6 +17,7 @@ from clipcount_cli.commands.options import (
     TilesOption,
     WeightsOption,
     open_counter,
+    parse_tiles,
     with_common_options,
 )
 
@@ -158,7 +159,7 @@ def batch(
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    tiles: TilesOption = 1,
+    tiles: TilesOption = "1",
     fail_fast: FailFastOption = False,
     batch_windows: BatchWindowsOption = None,
     workers: WorkersOption = None,
@@ -181,7 +182,7 @@ def batch(
         resume=resume,
         overwrite=overwrite,
         fail_fast=fail_fast,
-        tiles=tiles,
+        tiles=parse_tiles(tiles),
         batch_windows=batch_windows,
         workers=workers,
         shard=shard,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +14,7 @@ import typer
 
 from clipcount_cli import console
 from clipcount_cli.commands.options import (
+    INPUT,
     OUTPUT,
     DeviceOption,
     JsonOption,
@@ -20,17 +24,21 @@ from clipcount_cli.commands.options import (
     TilesOption,
     WeightsOption,
     open_counter,
+    parse_tiles,
     with_common_options,
 )
-from clipcount_cli.errors import ImageReadError
-from clipcount_cli.files import atomic_write, require_distinct, require_writable
+from clipcount_cli.errors import ImageReadError, UsageError, shortened
+from clipcount_cli.files import as_text, atomic_write, is_file, require_distinct, require_writable
 
 if TYPE_CHECKING:
-    from clipcount_cli.counting.counter import Counter, CountResult
+    from clipcount_cli.counting.counter import Counter, CountResult, Counts
     from clipcount_cli.counting.images import DecodedImage
+    from clipcount_cli.counting.regions import Regions
+    from clipcount_cli.counting.results import Line
 
 EXAMPLES = """clipcount count photo.jpg "red apples" "green apples"
-clipcount count photo.jpg coins --heatmap coins.png --json"""
+clipcount count photo.jpg coins --heatmap coins.png --json
+clipcount count plate.tif cells --mask wells.png --points cells.csv"""
 
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="Image to count in; - reads standard input.")
@@ -64,37 +72,132 @@ SimilarityOption = Annotated[
 ]
 
 
+RegionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="X,Y,W,H",
+        help="Count only inside a rectangle, in pixels of the upright image. May be repeated: each "
+        "region gets its own count.",
+        rich_help_panel=INPUT,
+    ),
+]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Count only inside the white of a black and white image, or per label of a label "
+        "image. The mask has the size of the upright image.",
+        rich_help_panel=INPUT,
+    ),
+]
+PointsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help="Write where the objects are, in the columns image,prompt,x,y that train reads.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write beside the counts."""
+
+    heatmap: Path | None
+    density: Path | None
+    similarity: Path | None
+    points: Path | None
+
+    def check(self, image: str, mask: Path | None, overwrite: bool) -> None:
+        """Refuse names that cannot be written, before anything is computed."""
+        from clipcount_cli.counting.images import check_picture_suffix
+
+        files = (self.heatmap, self.density, self.similarity, self.points)
+        require_distinct(*files, mask, None if image == "-" else Path(image))
+        require_writable(*files, overwrite=overwrite)
+        for picture in filter(None, (self.heatmap, self.similarity)):
+            check_picture_suffix(picture)
+        for path, suffix in ((self.density, ".npy"), (self.points, ".csv")):
+            if path is not None and path.suffix.lower() != suffix:
+                raise UsageError(
+                    f"{path} would hold {suffix[1:].upper()} data under another suffix",
+                    hint=f"end the name in {suffix}",
+                )
+
+
 @with_common_options
 def count(
     image: ImageArgument,
     prompts: PromptsArgument,
     *,
+    region: RegionOption = None,
+    mask: MaskOption = None,
     json: JsonOption = False,
     heatmap: HeatmapOption = None,
     density: DensityOption = None,
+    points: PointsOption = None,
     similarity: SimilarityOption = None,
     overwrite: OverwriteOption = False,
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
-    tiles: TilesOption = 1,
+    tiles: TilesOption = "1",
 ) -> None:
     """Count what each PROMPT names in one image."""
-    from clipcount_cli.counting.images import check_picture_suffix
-
-    require_distinct(heatmap, density, similarity, None if image == "-" else Path(image))
-    require_writable(heatmap, density, similarity, overwrite=overwrite)
-    for picture in filter(None, (heatmap, similarity)):
-        check_picture_suffix(picture)
+    wanted = parse_tiles(tiles)
+    refuse_image_prompts(image, prompts)
+    outputs = Outputs(heatmap, density, similarity, points)
+    outputs.check(image, mask, overwrite)
 
     photo = read(image)
+    regions = read_regions(photo, region or [], mask)
     counter = open_counter(weights, device, precision)
-    results = count_prompts(counter, photo, prompts, tiles)
+    for unread in counter.unread_parts(prompts):
+        console.warn(unread)
+    counts = counter.count_image(photo.pixels, prompts, wanted)
+    for notice in counts.notices:
+        console.notice(str(notice))
+    lines = counts.lines(regions)
     if json:
-        console.show_json(as_json(counter, image, photo, results))
+        console.show_json(as_json(counter, image, photo, counts, lines))
     else:
-        console.show_counts(image, results)
-    write_pictures(counter, photo, results, heatmap, density, similarity)
+        console.show_counts(image, lines)
+    shown = counts if regions is None else [result.inside(regions) for result in counts]
+    write_files(counter, image, photo, shown, outputs)
+
+
+def refuse_image_prompts(image: str, prompts: Sequence[str]) -> None:
+    """Raise UsageError if a prompt is the path of an image, as in `count a.jpg b.jpg coins`."""
+    images = [prompt for prompt in prompts if is_image_file(prompt)]
+    if not images:
+        return
+    names = [prompt for prompt in prompts if prompt not in images]
+    if image == "-" or is_file(image):
+        prompt_options = [word for name in names or ["TEXT"] for word in ("--prompt", name)]
+        sources = [image, *images] if image != "-" else images
+        command = ["clipcount", "batch", *sources, *prompt_options, "--csv", "counts.csv"]
+        hint = f"to count in several images: {shlex.join(command)}"
+    else:
+        hint = f"the image comes first: {shlex.join(['clipcount', 'count', images[0], image])}"
+    raise UsageError(f"{shortened(images)}: an image, not a prompt; count takes one image", hint)
+
+
+def is_image_file(name: str) -> bool:
+    """Whether `name` is the path of a file that has an image's suffix or content."""
+    from PIL import Image
+
+    from clipcount_cli.counting.images import IMAGE_SUFFIXES
+
+    if not is_file(name):
+        return False
+    if Path(name).suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    try:
+        Image.open(name).close()
+    except Exception:  # whatever a file that is no image makes Pillow raise
+        return False
+    return True
 
 
 def read(image: str) -> DecodedImage:
@@ -104,7 +207,7 @@ def read(image: str) -> DecodedImage:
     if image != "-":
         photo = read_image(Path(image))
     elif sys.stdin is None:
-        raise ImageReadError("stdin is closed", hint="pipe a photograph into it, or name a file")
+        raise ImageReadError("stdin is closed", hint="pipe an image into it, or name a file")
     else:
         photo = read_image(sys.stdin.buffer, "stdin")
     for notice in photo.notices:
@@ -112,44 +215,29 @@ def read(image: str) -> DecodedImage:
     return photo
 
 
-def count_prompts(
-    counter: Counter, photo: DecodedImage, prompts: Sequence[str], tiles: int
-) -> list[CountResult]:
-    """Count each prompt, and say what of it these weights cannot read."""
-    for hidden in filter(None, map(counter.unread_part, dict.fromkeys(prompts))):
-        console.warn(hidden)
-    return counter.count(photo.pixels, prompts, tiles)
+def read_regions(
+    photo: DecodedImage, rectangles: Sequence[str], mask: Path | None
+) -> Regions | None:
+    """The regions that the options name, or None for the whole image."""
+    from clipcount_cli.counting.masks import read_mask
+    from clipcount_cli.counting.regions import Box, Boxes
 
-
-def write_pictures(
-    counter: Counter,
-    photo: DecodedImage,
-    results: Sequence[CountResult],
-    heatmap: Path | None,
-    density: Path | None,
-    similarity: Path | None,
-) -> None:
-    """Write what was asked for: raw density maps, overlays, similarity maps."""
-    import numpy as np
-
-    from clipcount_cli.counting.heatmap import panels, similarity_panels
-    from clipcount_cli.counting.images import write_image
-
-    if density is not None:
-        with atomic_write(density) as temporary, temporary.open("wb") as file:
-            np.save(file, np.stack([result.density for result in results]))
-    if heatmap is not None:
-        write_image(heatmap, panels(photo.pixels, results))
-    if similarity is not None:
-        maps = [counter.similarity(photo.pixels, result.prompt) for result in results]
-        write_image(similarity, similarity_panels(photo.pixels, results, maps))
+    height_px, width_px = photo.pixels.shape[:2]
+    if rectangles and mask is not None:
+        raise UsageError("--region and --mask exclude each other", hint="leave one out")
+    if mask is not None:
+        return read_mask(mask, width_px, height_px)
+    if rectangles:
+        return Boxes.of([Box.parse(text) for text in rectangles], width_px, height_px)
+    return None
 
 
 def as_json(
-    counter: Counter, image: str, photo: DecodedImage, results: Sequence[CountResult]
+    counter: Counter, image: str, photo: DecodedImage, counts: Counts, lines: Sequence[Line]
 ) -> dict[str, Any]:
     """The object that `--json` prints; counts unrounded, width and height upright."""
     height, width = photo.pixels.shape[:2]
+    unread = counter.unread_parts([result.prompt for result in counts])
     return {
         "image": image,
         "width": width,
@@ -157,6 +245,52 @@ def as_json(
         "weights": counter.label,
         "device": str(counter.device),
         "precision": counter.precision,
-        "results": [{"prompt": result.prompt, "count": result.count} for result in results],
-        "notices": [str(notice) for notice in photo.notices],
+        "results": [
+            {key: value for key, value in asdict(line).items() if value is not None}
+            for line in lines
+        ],
+        "tiles": counts.tiles,
+        "notices": [*unread, *map(str, (*photo.notices, *counts.notices))],
     }
+
+
+def write_files(
+    counter: Counter,
+    image: str,
+    photo: DecodedImage,
+    results: Sequence[CountResult],
+    outputs: Outputs,
+) -> None:
+    """Write what the options name: raw density maps, positions, heatmaps, similarity maps."""
+    import numpy as np
+
+    from clipcount_cli.counting.heatmap import panels, similarity_panels
+    from clipcount_cli.counting.images import write_image
+
+    if outputs.density is not None:
+        with atomic_write(outputs.density) as temporary, temporary.open("wb") as file:
+            np.save(file, np.stack([result.density for result in results]))
+    if outputs.points is not None:
+        write_points(outputs.points, image, photo, results)
+    if outputs.heatmap is not None:
+        write_image(outputs.heatmap, panels(photo.pixels, results))
+    if outputs.similarity is not None:
+        maps = [counter.similarity(photo.pixels, result.prompt) for result in results]
+        write_image(outputs.similarity, similarity_panels(photo.pixels, results, maps))
+
+
+def write_points(
+    path: Path, image: str, photo: DecodedImage, results: Sequence[CountResult]
+) -> None:
+    """Write a row per object; a prompt without any gets a row with empty x and y."""
+    from clipcount_cli.counting.positions import image_positions
+
+    height_px, width_px = photo.pixels.shape[:2]
+    name = as_text(Path(image).name) if image != "-" else "stdin"
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(("image", "prompt", "x", "y"))
+        for result in results:
+            found = image_positions(result.density, width_px, height_px).tolist()
+            cells = [(f"{x:.1f}", f"{y:.1f}") for x, y in found] or [("", "")]
+            rows.writerows((name, result.prompt, *position) for position in cells)

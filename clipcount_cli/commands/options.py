@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from clipcount_cli import console, distributed
+from clipcount_cli.config import MAX_TILES
 from clipcount_cli.devices import check_device
+from clipcount_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from clipcount_cli.counting.counter import Counter
+    from clipcount_cli.counting.counter import Counter, Tiles
 
 
 class Precision(str, Enum):
@@ -40,7 +42,7 @@ def _device_names(incomplete: str) -> list[str]:
 
 
 # Panels of `--help`; each command orders them by its first option of each.
-RUN, OUTPUT, GENERAL = "Run", "Output", "General"
+INPUT, RUN, OUTPUT, GENERAL = "Input", "Run", "Output", "General"
 
 WeightsOption = Annotated[
     str | None,
@@ -73,13 +75,11 @@ PrecisionOption = Annotated[
     ),
 ]
 TilesOption = Annotated[
-    int,
+    str,
     typer.Option(
-        min=1,
-        max=16,
-        metavar="N",
+        metavar="N|auto",
         help="Resize the shorter side to N times 384 pixels (1 to 16), for small objects in large "
-        "images.",
+        "images. auto chooses N per image, by the size of the objects.",
         rich_help_panel=RUN,
     ),
 ]
@@ -94,11 +94,11 @@ OfflineOption = Annotated[
 ]
 DATA_HELP = "Data set: FSC-147, CARPK, ShanghaiTech, or a folder of your own images and points."
 DataOption = Annotated[
-    Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel="Input")
+    Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel=INPUT)
 ]
 PartOption = Annotated[
     str | None,
-    typer.Option(metavar="A|B", help="Part of ShanghaiTech.", rich_help_panel="Input"),
+    typer.Option(metavar="A|B", help="Part of ShanghaiTech.", rich_help_panel=INPUT),
 ]
 QuietOption = Annotated[
     bool,
@@ -137,6 +137,17 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
         for name, kind in lent.items()
     ]
     return signed(wrapped, own.replace(parameters=[*own.parameters.values(), *added]))
+
+
+def parse_tiles(text: str) -> Tiles:
+    """What --tiles was given; raises UsageError."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_TILES:
+        raise UsageError(
+            f"--tiles {text}: not a number of tiles", hint=f"give 1 to {MAX_TILES}, or auto"
+        )
+    return int(text)
 
 
 def signed(command: Callable[..., None], whole: inspect.Signature) -> Callable[..., None]:

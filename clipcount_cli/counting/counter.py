@@ -5,9 +5,10 @@ Image -> count, step 4 of 5: images.py -> windows.py -> model.py -> [counter.py]
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -17,9 +18,18 @@ from torch.nn import functional as F
 
 from clipcount_cli.config import DENSITY_SCALE, WindowConfig
 from clipcount_cli.counting.compact import CompactClipCount
-from clipcount_cli.counting.images import ImageLike, as_pixels
+from clipcount_cli.counting.image_like import ImageLike, decode
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
+from clipcount_cli.counting.notices import Notice
+from clipcount_cli.counting.plausibility import (
+    chosen_notice,
+    generic_prompt,
+    name_notice,
+    size_notice,
+)
 from clipcount_cli.counting.prompts import ENDS, prompt_length, tokenize, unread_part
+from clipcount_cli.counting.results import CountResult, Counts
+from clipcount_cli.counting.scale import Comparison, choose_tiles, compare_sizes
 from clipcount_cli.counting.windows import (
     Density,
     DensityMosaic,
@@ -30,27 +40,15 @@ from clipcount_cli.counting.windows import (
     window_origins,
 )
 from clipcount_cli.devices import free_memory, is_out_of_memory, upload
-from clipcount_cli.errors import DeviceError, UsageError
+from clipcount_cli.errors import ClipCountWarning, DeviceError, UsageError, in_python
 
+__all__ = ["CountResult", "Counter", "Counts", "Tiles", "does_not_fit"]
+
+Tiles: TypeAlias = int | Literal["auto"]
 FAMILIAR = 0.62  # similarity to a known noun; below it, a prompt is a word of another kind
 WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
 TEXTS_AT_ONCE = 16  # prompts per call of the text tower, except on a CPU
 MAX_TEXTS = 4096  # embeddings that are kept: 8 MB
-
-
-@dataclass(frozen=True)
-class CountResult:
-    """How many of `prompt` a photograph shows, and where."""
-
-    prompt: str
-    count: float
-    density: Density  # (h, w) objects a pixel at the 384-px scale; its sum is `count`
-
-    @classmethod
-    def of(cls, prompt: str, network_density: Density) -> CountResult:
-        """Scale the network's density (0 to 1) to objects a pixel."""
-        density = network_density / np.float32(DENSITY_SCALE)
-        return cls(prompt, float(density.sum(dtype=np.float64)), density)
 
 
 class Counter:
@@ -71,35 +69,82 @@ class Counter:
         """What a row of results says about its weights: name and the digest's first digits."""
         return f"{self.name}@{self.sha256[:8]}"
 
-    def count(
-        self, image: ImageLike, prompts: str | Sequence[str], tiles: int = 1
-    ) -> list[CountResult]:
+    def count(self, image: ImageLike, prompts: str | Sequence[str], tiles: Tiles = 1) -> Counts:
         """Count each of `prompts` in one image, in the order given.
 
-        image: a path, a PIL image, or an (H, W, 3) uint8 RGB array; tiles: the shorter side is
-        resized to this many times 384 px, for small objects. Raises ImageReadError if the image
-        cannot be read, UsageError for an empty prompt or less than one tile.
+        image: a path, the bytes of an image file, a binary file, a PIL image, an (H, W, 3) uint8
+        RGB array, or a (3, H, W) or (H, W, 3) tensor; tiles: the shorter side is resized to this
+        many times 384 px, for small objects, or "auto". What may make a count wrong is a
+        ClipCountWarning. Raises ImageReadError if the image cannot be read, UsageError for an empty
+        prompt or less than one tile, CountError if the network does not return a number.
         """
-        asked = [prompts] if isinstance(prompts, str) else list(prompts)
-        if not all(prompt.strip() for prompt in asked):
-            raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
+        decoded = decode(image)
+        counts = self.count_image(decoded.pixels, prompts, tiles)
+        unread = self.unread_parts([result.prompt for result in counts])
+        for remark in (*unread, *decoded.notices, *counts.notices):
+            warnings.warn(in_python(str(remark)), ClipCountWarning, stacklevel=2)
+        return counts
+
+    def count_image(self, pixels: Pixels, prompts: str | Sequence[str], tiles: Tiles = 1) -> Counts:
+        """Count in (H, W, 3) uint8 RGB, and note what may make a count wrong."""
+        asked = _checked(prompts)
+        chosen = self.choose_tiles(pixels, asked) if tiles == "auto" else tiles
+        generic = generic_prompt(self.model.config) if asked else None
+        unasked = [] if generic is None or generic in asked else [generic]
+        results = self.count_pixels(pixels, [*asked, *unasked], chosen)
+        size = chosen_notice(chosen) if tiles == "auto" else self.size_notice(pixels, chosen)
+        notices = [] if size is None else [size]
+        counted = {result.prompt: result.count for result in results}
+        if generic is not None:
+            names = (self.name_notice(p, counted[p], counted[generic], chosen) for p in asked)
+            notices += filter(None, names)
+        return Counts(results[: len(asked)], chosen, dict.fromkeys(notices))
+
+    def count_pixels(
+        self, pixels: Pixels, prompts: str | Sequence[str], tiles: int = 1
+    ) -> list[CountResult]:
+        """Count in (H, W, 3) uint8 RGB, and nothing else."""
+        asked = _checked(prompts)
         if tiles < 1:
             raise UsageError(f"there are no {tiles} tiles", hint="1 sees the image as it is")
-        if not asked:
-            return []
-        pixels = resize_shorter_side(as_pixels(image), tiles * self.windows.side_px)
+        seen = resize_shorter_side(pixels, tiles * self.windows.side_px)
+        densities = self.map_densities(seen, asked) if asked else []
+        return [
+            CountResult.of(prompt, density, seen)
+            for prompt, density in zip(asked, densities, strict=True)
+        ]
+
+    def map_densities(self, pixels: Pixels, prompts: Sequence[str]) -> list[Density]:
+        """The network's density (h, w), 0 to 1, for each prompt in pixels that are not resized."""
         height, width = pixels.shape[:2]
-        text = self.encode_prompts(asked)  # (P, C)
-        maps = [DensityMosaic(height, width, self.windows) for _ in asked]
+        text = self.encode_prompts(prompts)  # (P, C)
+        maps = [DensityMosaic(height, width, self.windows) for _ in prompts]
         origins = window_origins(height, width, self.windows)
         for start in range(0, len(origins), WINDOWS_AT_ONCE):
             batch = cut_windows(pixels, origins[start : start + WINDOWS_AT_ONCE], self.windows)
             for found, mosaic in zip(self._ask(batch, text), maps, strict=True):
                 for density in found:
                     mosaic.add(density)
-        return [
-            CountResult.of(prompt, mosaic.whole) for prompt, mosaic in zip(asked, maps, strict=True)
-        ]
+        return [mosaic.whole for mosaic in maps]
+
+    def choose_tiles(self, pixels: Pixels, prompts: Sequence[str]) -> int:
+        """What `--tiles auto` stands for in this image, (H, W, 3), and for these prompts."""
+        return choose_tiles(self.compare_sizes(pixels, prompts))
+
+    def compare_sizes(self, pixels: Pixels, prompts: Sequence[str]) -> Iterator[Comparison]:
+        """Samples of an image (H, W, 3) seen at one size and at twice that size: see scale.py."""
+        generic = generic_prompt(self.model.config)
+        text = self.encode_prompts([*prompts, *([] if generic is None else [generic])])
+
+        def see(windows: Pixels) -> list[NDArray[np.float32]]:
+            starts = range(0, len(windows), WINDOWS_AT_ONCE)
+            parts = [self._ask(windows[i : i + WINDOWS_AT_ONCE], text) for i in starts]
+            joined = (np.concatenate(part) for part in zip(*parts, strict=True))
+            seen = [(density / DENSITY_SCALE).astype(np.float32) for density in joined]
+            named = functools.reduce(np.maximum, seen[: len(prompts)])
+            return [named, *seen[len(prompts) :]]
+
+        return compare_sizes(pixels, see, self.windows)
 
     def _ask(self, windows: Pixels, text: Tensor) -> list[NDArray[np.float32]]:
         """Windows (B, 384, 384, 3) -> densities (B, 384, 384) for each text; by halves if need be.
@@ -178,8 +223,29 @@ class Counter:
             return None
         return f'"{prompt}" is unlike every noun that these weights know: the count may be wrong'
 
+    def unread_parts(self, prompts: Sequence[str]) -> list[str]:
+        """What these weights cannot read of any of `prompts`, one sentence per prompt."""
+        return [*filter(None, map(self.unread_part, dict.fromkeys(prompts)))]
+
+    def size_notice(self, pixels: Pixels, tiles: int) -> Notice | None:
+        """Note if an image (H, W, 3) seen with `tiles` was shrunk so far that objects vanish."""
+        return size_notice(min(pixels.shape[:2]), tiles, self.windows.side_px)
+
+    def name_notice(
+        self, prompt: str, count: float, generic_count: float, tiles: int
+    ) -> Notice | None:
+        """Note if few of the objects that the generic prompt finds are counted as `prompt`."""
+        return name_notice(self.name, prompt, count, generic_count, tiles)
+
 
 def does_not_fit(device: torch.device) -> DeviceError:
     """The error for a device on which not even one window can be counted."""
     hint = "close other programs" if device.type == "cpu" else "free it, or use --device cpu"
     return DeviceError(f"the memory of {device} does not hold one window", hint)
+
+
+def _checked(prompts: str | Sequence[str]) -> list[str]:
+    asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    if not all(prompt.strip() for prompt in asked):
+        raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
+    return asked

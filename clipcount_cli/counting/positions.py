@@ -21,6 +21,13 @@ REACH_CELLS = 6  # density further away belongs to another object
 Masses = NDArray[np.float64]  # (rows, columns) objects per cell
 
 
+def image_positions(density: Density, width_px: int, height_px: int) -> NDArray[np.float32]:
+    """Positions (K, 2) as `positions` finds them, in pixels of the image behind the map."""
+    height, width = density.shape
+    scale = np.array([width_px / width, height_px / height], dtype=np.float32)
+    return positions(density) * scale
+
+
 def positions(density: Density) -> NDArray[np.float32]:
     """Positions (K, 2) as (x, y) in pixels of the map, surest first; K is the rounded count.
 

@@ -1,10 +1,11 @@
-"""A prompt becomes BPE ids; and what of it certain weights cannot read is told.
+"""A prompt becomes BPE ids, and what certain weights cannot read of it becomes a sentence.
 
-Stands beside model.py: whoever asks the network something words it here first.
+Beside model.py: every prompt passes here before the network reads it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from torch import Tensor
@@ -13,6 +14,8 @@ from clipcount_cli.config import ModelConfig
 from clipcount_cli.counting.clip import tokenizer
 
 ENDS = 2  # [SOS] and [EOT]
+# Before another word; a capital letter within a prompt is a name: vitamin A pills.
+_ARTICLE = re.compile(r"(^\s*(?i:an?|the)|(?<=\s)(an?|the))\s+(?=\S)")
 
 
 def bpe_ids(text: str) -> list[int]:
@@ -27,19 +30,30 @@ def prompt_length(config: ModelConfig) -> int:
     return config.clip.context_length - context - ENDS
 
 
+def worded(prompt: str, config: ModelConfig) -> str:
+    """The text that a network reads for `prompt`.
+
+    Weights trained here learn nouns without articles, so articles are left out for them. The
+    authors' weights read every word as it is.
+    """
+    if config.readout != "released":
+        prompt = _ARTICLE.sub("", prompt)
+    return config.template.format(prompt)
+
+
 def tokenize(prompts: Sequence[str], config: ModelConfig) -> Tensor:
     """BPE ids (B, L) with [SOS] and [EOT]; what is too long is cut before [EOT].
 
     L is the length of the longest, shorter rows are padded with zeros.
     """
-    texts = [config.template.format(prompt) for prompt in prompts]
+    texts = [worded(prompt, config) for prompt in prompts]
     tokens: Tensor = tokenizer()(texts, prompt_length(config) + ENDS)
     return tokens[:, : int(tokens.argmax(dim=-1).max()) + 1]  # [EOT] has the highest id
 
 
 def unread_part(prompt: str, config: ModelConfig) -> str | None:
-    """What a network cannot see of `prompt`, in a sentence; None where nothing is hidden."""
-    ids = bpe_ids(config.template.format(prompt))
+    """What a network cannot read of `prompt`, in a sentence; None if it reads everything."""
+    ids = bpe_ids(worded(prompt, config))
     length = prompt_length(config)
     if len(ids) > length:
         return f'"{prompt}" has {len(ids)} BPE tokens: only the first {length} are read'
@@ -61,6 +75,8 @@ def untaught(config: ModelConfig, prompts: Sequence[str]) -> list[str]:
     """
     if config.clip.compact:
         return []
+    if config.readout != "released":
+        prompts = [_ARTICLE.sub("", prompt) for prompt in prompts]
     if config.taught:
         found = [word for prompt in prompts for word in _beside(set(config.taught), prompt)]
     else:

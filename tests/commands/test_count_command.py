@@ -58,7 +58,8 @@ def test_json_carries_the_keys_that_scripts_rely_on(photo, weights):
 
     answer = json.loads(result.stdout)
     assert list(answer) == [
-        "image", "width", "height", "weights", "device", "precision", "results", "notices",
+        "image", "width", "height", "weights", "device", "precision", "results", "tiles",
+        "notices",
     ]  # fmt: skip
     assert (answer["width"], answer["height"]) == (90, 60)
     assert (answer["device"], answer["precision"]) == ("cpu", "fp32")
