@@ -102,7 +102,7 @@ def count_at(counter: Counter, copy: Pixels, prompt: str, size: float) -> float:
 
 def table(subjects: list[Subject]) -> list[tuple[str, ...]]:
     """Per layout: the median and mean relative error of each fixed choice and of `auto`."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for copies in COPIES:
         cells = [
             figures([s.error(copies, tiles) for s in subjects])
@@ -125,7 +125,7 @@ def figures(errors: list[float]) -> str:
 
 def thresholds(subjects: list[Subject]) -> list[tuple[str, ...]]:
     """The error over all layouts, median and mean, for each pair of thresholds."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for growth, pitch_px in itertools.product(GROWTHS, PITCHES_PX):
         errors = [
             s.error(copies, s.choice(copies, growth, pitch_px))

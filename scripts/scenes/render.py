@@ -86,12 +86,14 @@ class Arrangement:
 class Scene:
     """A picture, the dots of every prompt that is true of it, and prompts that are not.
 
-    pixels: (side, side, 3) uint8; points_px: prompt -> (K, 2) as (x, y); absent: hard ones first.
+    pixels: (side, side, 3) uint8; points_px: prompt -> (K, 2) as (x, y); absent: hard ones first;
+    size_px: of the objects (square root of the box), 0 if there are none.
     """
 
     pixels: Pixels
     points_px: dict[str, Floats]
     absent: tuple[str, ...]
+    size_px: float = 0.0
 
 
 def render_scene(
@@ -110,12 +112,12 @@ def render_scene(
     shadows = suited not in ("microscope", "sky") and bool(rng.random() < 0.9)
     light = Light.drawn(rng, shadows)
     setting = Setting(catalogue, config, light, part)
-    picture, dots, upright = _compose(groups, ground, setting, rng)
+    picture, dots, upright, size_px = _compose(groups, ground, setting, rng)
     pixels = photograph(picture, rng, grey)
     pixels, dots = _mirror(pixels, dots, upright, rng)
     points = true_prompts(groups, dots, catalogue.nouns, grey, rng)
     absent = absent_prompts(groups, points, catalogue.nouns, grey, rng)
-    return Scene(pixels, points, tuple(absent[: config.absent_prompts]))
+    return Scene(pixels, points, tuple(absent[: config.absent_prompts]), size_px)
 
 
 def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -> list[Group]:
@@ -237,10 +239,10 @@ def _arrange(
 
 def _compose(
     groups: list[Group], ground: Floats, setting: Setting, rng: np.random.Generator
-) -> tuple[Floats, list[Floats], bool]:
-    """Paint every group; returns the picture, each group's (K, 2) visible dots, and what is up."""
+) -> tuple[Floats, list[Floats], bool, float]:
+    """Paint every group; returns the picture, each group's visible dots, what is up, the size."""
     if not groups:
-        return ground, [], False
+        return ground, [], False, 0.0
     arranged = _arrange(groups, ground, setting, rng)
     layout = arranged.layout
     owners = _share_out(groups, layout, rng)
@@ -261,7 +263,7 @@ def _compose(
     upright = arranged.upright or any(
         setting.catalogue.nouns[group.noun].upright for group in groups
     )
-    return canvas.picture(), dots, upright
+    return canvas.picture(), dots, upright, layout.size_px
 
 
 def _share_out(groups: list[Group], layout: Layout, rng: np.random.Generator) -> np.ndarray:
