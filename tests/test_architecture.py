@@ -1,14 +1,19 @@
-"""Three fences: who may import whom, what `--help` loads, and how long things grow."""
+"""Fences: who may import whom, what `--help` loads, what is installed, how long things grow."""
 
 import ast
+import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "clipcount_cli"
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "clipcount_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted((ROOT / "scripts").rglob("*.py"))
+MAX_LINES_OF_CLI = 160
 MAX_LINES_PER_FILE = 430
 MAX_LINES_PER_FUNCTION = 60
 
@@ -55,6 +60,14 @@ def imports_of(path):
                 yield node.module.removeprefix("clipcount_cli.")
 
 
+def module_of(name):
+    """The module that `name` is, or is imported from; None for a package."""
+    for candidate in (name, name.rpartition(".")[0]):
+        if PACKAGE.joinpath(*candidate.split(".")).with_suffix(".py").is_file():
+            return candidate
+    return None
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_a_module_imports_nothing_above_it(path):
     name = name_of(path)
@@ -65,7 +78,17 @@ def test_a_module_imports_nothing_above_it(path):
     assert above == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_modules_import_each_other_in_a_circle():
+    imported = {
+        name_of(path): {module for name in imports_of(path) if (module := module_of(name))}
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+
+    graphlib.TopologicalSorter(imported).prepare()  # raises CycleError
+
+
+@pytest.mark.parametrize("path", [*MODULES, *SCRIPTS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_and_functions_stay_short(path):
     text = path.read_text(encoding="utf-8")
     functions = [
@@ -94,3 +117,17 @@ def test_importing_the_package_loads_nothing_heavy():
     script = "import sys, clipcount_cli; assert not {'torch', 'numpy', 'typer'} & set(sys.modules)"
 
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_the_command_line_itself_stays_short():
+    lines = (PACKAGE / "cli.py").read_text(encoding="utf-8").splitlines()
+
+    assert len(lines) <= MAX_LINES_OF_CLI
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_the_package_needs_nothing_of_the_scripts(path):
+    """They are not installed: neither the scenes that training draws, nor what makes `tiny`."""
+    text = path.read_text(encoding="utf-8")
+
+    assert not re.search(r"^\s*(from|import) (scripts|scenes|tiny|make_tiny)\b", text, re.M)

@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from clipcount_cli.config import GENERIC_PROMPT, ClipConfig, ModelConfig
-from clipcount_cli.counting.clip import BPE_ROWS
+from clipcount_cli.config import BPE_ROWS, GENERIC_PROMPT, ClipConfig, ModelConfig
 from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.towers import PhraseEncoder

@@ -8,6 +8,7 @@ import pytest
 import torch
 from test_compact import model  # type: ignore[import-not-found]  # noqa: F401 - a fixture
 
+from clipcount_cli.config import BPE_ROWS
 from clipcount_cli.counting import clip
 from clipcount_cli.weights import checkpoint
 
@@ -63,4 +64,4 @@ def test_the_tokenizer_is_open_clips(text):
 def test_constants_are_open_clips():
     assert clip.PIXEL_MEAN == open_clip.OPENAI_DATASET_MEAN
     assert clip.PIXEL_STD == open_clip.OPENAI_DATASET_STD
-    assert len(open_clip.tokenizer.SimpleTokenizer().encoder) == clip.BPE_ROWS
+    assert len(open_clip.tokenizer.SimpleTokenizer().encoder) == BPE_ROWS

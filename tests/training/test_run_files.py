@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from small_training import draw_dots, run_train, save_small
+from small_models import save_small
+from small_training import draw_dots, run_train
 
 from clipcount_cli.training.run_folder import RunFolder, draw_curves
 from clipcount_cli.version import __version__

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_training import SMALL, small_model
+from small_models import SMALL, small_model
 
 from clipcount_cli.config import PAPER, TrainConfig
 from clipcount_cli.counting.model import ClipCount

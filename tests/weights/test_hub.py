@@ -46,7 +46,7 @@ def test_failure_of_the_loader_is_a_download_error(real_hub, monkeypatch):
 
 
 def test_hub_out_of_reach_is_given_up_at_once(real_hub, endpoint, monkeypatch):
-    asked = []
+    asked: list[object] = []
     monkeypatch.setattr(open_clip.pretrained, "download_pretrained", asked.append)
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
 
