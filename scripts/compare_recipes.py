@@ -1,11 +1,12 @@
 """What makes a model obey its prompt: `released`, `default`, and changes of its parts.
 
-    python scripts/compare_recipes.py --folder FOLDER [--epochs 14] [--only NAME ...]
+    git show 7994bd9:clipcount_cli/assets/tiny.safetensors > small.safetensors
+    python scripts/compare_recipes.py --folder FOLDER --towers small.safetensors [--only NAME ...]
 
 Renders one data set of drawn scenes with clipcount_cli/data, trains the same small network on it
 with each recipe for the same number of steps, and prints MAE, NMN and PCCN of scenes with held-out
 drawings. As the paper starts from CLIP, each run starts from two towers that know words and looks
-but have no head to count with: those of `tiny`. Finished runs are kept and started ones resumed, so
+but have no head to count with: those of an earlier `tiny`, which reads prompts as CLIP does. Finished runs are kept and started ones resumed, so
 the command can be repeated.
 """
 
@@ -30,8 +31,7 @@ from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.evaluation.evaluate import evaluate
 from clipcount_cli.evaluation.metrics import EvalRow, Metrics
 from clipcount_cli.training import run as train
-from clipcount_cli.weights import cache, checkpoint
-from clipcount_cli.weights.registry import EMBEDDED_NAME
+from clipcount_cli.weights import checkpoint
 
 # Nouns of one BPE token, which the released readout cannot tell apart, and of two. No two of them
 # look alike: what is compared is whether a model listens, not how well it sees.
@@ -70,6 +70,7 @@ RUNS: dict[str, dict[str, Any]] = {
 
 def main(
     folder: Annotated[Path, typer.Option(help="Where scenes and runs are kept.")],
+    towers: Annotated[Path, typer.Option(help="Weights whose two towers every run starts from.")],
     epochs: Annotated[int, typer.Option(help="Of each run.")] = 14,
     scenes: Annotated[float, typer.Option(help="Share of the scenes to render.")] = 1.0,
     only: Annotated[list[str] | None, typer.Option(help="Runs by name; all.")] = None,
@@ -80,7 +81,7 @@ def main(
         render_data(data, scenes)
     start = folder / "start.safetensors"
     if not start.exists():
-        save_start(start)
+        save_start(towers, start)
     figures = ("MAE", "NMN", "PCCN")
     console.show_line("recipe", *figures, *(f"{name} of one class" for name in figures))
     for name in only or RUNS:
@@ -116,9 +117,11 @@ def render_data(data: Path, share: float) -> None:
     _write(data / "split.csv", ("image", "split"), splits)
 
 
-def save_start(path: Path) -> None:
-    """Save a network that cannot count yet: the towers of `tiny`, which stand for CLIP's."""
-    state, metadata = checkpoint.load_state(cache.resolve(EMBEDDED_NAME).path)
+def save_start(weights: Path, path: Path) -> None:
+    """Save a network that cannot count yet: the towers of `weights`, which stand for CLIP's."""
+    state, metadata = checkpoint.load_state(weights)
+    if metadata.config.clip.compact:
+        raise typer.BadParameter(f"{weights} has compact towers, which read no prompt as CLIP does")
     towers = {name: t.float() for name, t in state.items() if name.startswith("clip.")}
     clip = dataclasses.replace(metadata.config.clip, image_size_px=SIDE_PX)
     config = dataclasses.replace(metadata.config, clip=clip, context_tokens=2, taught=())
