@@ -3,11 +3,11 @@
     git show 7994bd9:clipcount_cli/assets/tiny.safetensors > small.safetensors
     python scripts/compare_recipes.py --folder FOLDER --towers small.safetensors [--only NAME ...]
 
-Renders one data set of drawn scenes with clipcount_cli/data, trains the same small network on it
-with each recipe for the same number of steps, and prints MAE, NMN and PCCN of scenes with held-out
-drawings. As the paper starts from CLIP, each run starts from two towers that know words and looks
-but have no head to count with: those of an earlier `tiny`, which reads prompts as CLIP does. Finished runs are kept and started ones resumed, so
-the command can be repeated.
+Renders one data set of drawn scenes, trains the same small network on it with each recipe for the
+same number of steps, and prints MAE, NMN and PCCN of scenes with held-out drawings. As the paper
+starts from CLIP, each run starts from two towers that know words and looks but have no head to
+count with: those of an earlier `tiny`, which reads prompts as CLIP does. Finished runs are kept and
+started ones resumed, so the command can be repeated.
 """
 
 from __future__ import annotations
