@@ -29,6 +29,8 @@ from clipcount_cli.counting.windows import Origin
 from clipcount_cli.errors import DeviceError
 from clipcount_cli.interrupts import Interruption
 
+pytestmark = pytest.mark.slow
+
 # More kills find rarer moments: CLIPCOUNT_TEST_KILLS=200 pytest tests/test_batch_faults.py
 KILLS = int(os.environ.get("CLIPCOUNT_TEST_KILLS", "4"))
 PROMPTS = ("--prompt", "apples", "--prompt", "figs")

@@ -27,6 +27,8 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.processes import Team
 from clipcount_cli.batch.results import Targets
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks its processes")
 

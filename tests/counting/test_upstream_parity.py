@@ -18,6 +18,8 @@ from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.weights.upstream import import_released
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 EXAMPLES = Path(__file__).parents[2] / "clipcount_cli" / "assets" / "examples"
 RECORDED = json.loads((GOLDEN / "released.json").read_text())

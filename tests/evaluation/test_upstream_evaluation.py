@@ -11,6 +11,8 @@ from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
 
+pytestmark = pytest.mark.slow
+
 MINI = Path(__file__).parents[1] / "golden" / "mini"
 RECORDED = json.loads((MINI / "upstream_eval.json").read_text())
 SPLITS = {

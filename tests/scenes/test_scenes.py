@@ -32,6 +32,8 @@ from scenes.wording import Group, absent_prompts
 
 from clipcount_cli.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 SMALL = SceneConfig(side_px=96, max_objects=60)
 
 

@@ -32,6 +32,8 @@ from clipcount_cli.counting.recognition import Evidence
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
 from clipcount_cli.weights import checkpoint, digests
 
+pytestmark = pytest.mark.slow
+
 COINS = make_tiny.ASSET.parent / "examples" / "coins.jpg"
 SETS = {"coins_on_cloth": "coins", "coco_people": "people"}
 

@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 
 import clipcount_cli
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(clipcount_cli.__file__).parent / "assets" / "examples"
 
 

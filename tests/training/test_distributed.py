@@ -11,6 +11,8 @@ import sys
 import pytest
 from small_training import run_train
 
+pytestmark = pytest.mark.slow
+
 
 def test_two_processes_follow_one_over_20_steps(data, weights, tmp_path):
     options = (

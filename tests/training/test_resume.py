@@ -21,6 +21,8 @@ from clipcount_cli.training import run_folder as run_folder
 from clipcount_cli.training.step import Trainer
 from clipcount_cli.weights import checkpoint
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 OPTIONS = (
     *("--epochs", 3, "--batch", 4, "--device", "cpu", "--precision", "fp32"),  # 2 steps an epoch

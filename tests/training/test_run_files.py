@@ -18,6 +18,8 @@ from small_training import draw_dots, run_train
 from clipcount_cli.training.run_folder import RunFolder, draw_curves
 from clipcount_cli.version import __version__
 
+pytestmark = pytest.mark.slow
+
 SHORT = (
     *("--epochs", 2, "--batch", 8, "--device", "cpu", "--precision", "fp32"),
     *("--validate-every", 1),

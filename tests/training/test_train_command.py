@@ -22,6 +22,8 @@ from clipcount_cli.training.run import TrainRequest
 from clipcount_cli.training.start import choose_trained, model_config
 from clipcount_cli.weights import checkpoint
 
+pytestmark = pytest.mark.slow
+
 SHORT = ("--epochs", 2, "--batch", 4, "--device", "cpu", "--precision", "fp32")
 
 
