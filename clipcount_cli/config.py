@@ -110,6 +110,7 @@ class ModelConfig:
     text_gate: bool = False  # the prompt scales the patch channels too, instead of only shifting
     decoder_widths: tuple[int, ...] = ()  # channels a level; empty: halved at each level
     attribute_width: int = 16  # compact towers: channels through which the decoder reads a prompt
+    relevance_shift: float = 0.0  # compact towers: added to relevance, calibrated on photos
     bank: tuple[str, ...] = ()  # compact towers: nouns that a prompt is compared with
     taught: tuple[str, ...] = ()  # words and phrases it learned to count; empty: not recorded
 

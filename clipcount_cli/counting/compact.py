@@ -53,7 +53,7 @@ class CompactClipCount(ClipCount):
     def familiarity(self, text: Tensor) -> float:
         """Greatest similarity of a prompt (C,) to a noun that these weights can recognize."""
         known = torch.cat([self.recognition.bank, self.recognition.class_names])
-        return float((known.float() @ text.float()).max())
+        return float((known.float() @ text.float()).max().detach())
 
     def encode_image(self, windows: Tensor) -> PatchFeatures:
         side_px = self.config.clip.image_size_px
@@ -73,6 +73,7 @@ class CompactClipCount(ClipCount):
     def decode(self, features: PatchFeatures, text: Tensor, side_px: int | None = None) -> Tensor:
         assert features.evidence is not None
         relevance = self.recognition.relevance(features.evidence, text)  # (B, N, 3)
+        relevance = relevance + self.config.relevance_shift
         relevance = (relevance / RELEVANCE_SCALE).clamp(*RELEVANCE_RANGE)
         patches = features.patches + self.read_relevance(relevance.to(features.patches.dtype))
         attributes = self.attribute(text.to(patches.dtype))  # (B, 16)

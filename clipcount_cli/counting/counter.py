@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipcount_cli.config import DENSITY_SCALE, WindowConfig
+from clipcount_cli.config import DENSITY_SCALE, GENERIC_PROMPT, WindowConfig
 from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.image_like import ImageLike, decode
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
@@ -45,7 +45,7 @@ from clipcount_cli.errors import ClipCountWarning, DeviceError, UsageError, in_p
 __all__ = ["CountResult", "Counter", "Counts", "Tiles", "does_not_fit"]
 
 Tiles: TypeAlias = int | Literal["auto"]
-FAMILIAR = 0.62  # similarity to a known noun; below it, a prompt is a word of another kind
+FAMILIAR = 0.6  # similarity to a known noun; below it, a prompt is a word of another kind
 WINDOWS_AT_ONCE = 8  # bounds the memory of a panorama
 TEXTS_AT_ONCE = 16  # prompts per call of the text tower, except on a CPU
 MAX_TEXTS = 4096  # embeddings that are kept: 8 MB
@@ -219,7 +219,10 @@ class Counter:
         hidden = unread_part(prompt, self.model.config)
         if hidden or not isinstance(self.model, CompactClipCount):
             return hidden
-        if self.model.familiarity(self.encode_prompts([prompt])[0]) >= FAMILIAR:
+        if prompt.lower() in self.model.config.taught:
+            return None
+        text, generic = self.encode_prompts([prompt, GENERIC_PROMPT])
+        if max(self.model.familiarity(text), float(text @ generic)) >= FAMILIAR:
             return None
         return f'"{prompt}" is unlike every noun that these weights know: the count may be wrong'
 
