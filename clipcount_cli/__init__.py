@@ -1,7 +1,7 @@
-"""Count what a prompt names in a photograph.
+"""Count what a prompt names in an image.
 
-`from clipcount_cli import load_counter` is the Python door; `clipcount` is the same on a shell.
-Importing this package stays light: torch is loaded when a counter is.
+`from clipcount_cli import load_counter` is for Python; `clipcount` is the same in a shell.
+Importing this package is fast: torch is imported together with the first counter.
 """
 
 from __future__ import annotations
@@ -20,6 +20,6 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from clipcount_cli import api  # 4 s: torch and open_clip, paid only when a counter is asked for
+    from clipcount_cli import api  # seconds: torch, imported only if a counter is needed
 
     return getattr(api, name)

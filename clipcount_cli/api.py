@@ -19,11 +19,11 @@ def load_counter(
     device: str | torch.device = "auto",
     precision: str = "auto",
 ) -> Counter:
-    """Load `weights` (a name, a file; None: clip-count where installed, else tiny) to count with.
+    """Load `weights` (a name or file; None: clip-count if it is installed, else tiny).
 
     device: auto, cpu, cuda, cuda:N or mps; precision: auto, fp32, bf16 or fp16. Raises WeightsError
-    where the weights are missing or damaged, DeviceError where the machine lacks what is asked,
-    UsageError where no machine has it.
+    if the weights are missing or damaged, DeviceError if this machine lacks the device or
+    precision, UsageError if no machine has it.
     """
     chosen = weights if isinstance(weights, ResolvedWeights) else resolve(weights)
     place = pick_device(str(device))

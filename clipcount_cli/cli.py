@@ -6,6 +6,7 @@ Heavy modules are imported by the command that needs them, so that `--help` is f
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -54,12 +55,14 @@ def _errors_reported() -> Iterator[None]:
 
 def _worded(error: Any) -> UsageError:
     """Typer's own usage error in the form of ours."""
-    message = error.format_message().rstrip(".")
-    possible = getattr(error, "possibilities", None)
-    if possible:
-        message, hint = error.message.rstrip("."), f"did you mean {' or '.join(possible)}?"
-    else:
-        hint = f"run `{error.ctx.command_path if error.ctx else 'clipcount'} --help`"
+    message = error.format_message().rstrip(".").replace("Value error, ", "")
+    message = re.sub(r"(: )([A-Z])", lambda match: match[1] + match[2].lower(), message)
+    message = re.sub(r"\(s\) \((.* .*)\)", r"s (\1)", message).replace("(s)", "")
+    message, _, guess = message.partition(". Did you mean ")
+    if possible := getattr(error, "possibilities", None):
+        message, guess = error.message.rstrip("."), " or ".join(possible)
+    command = error.ctx.command_path if error.ctx else "clipcount"
+    hint = f"did you mean {guess.rstrip('?')}?" if guess else f"run `{command} --help`"
     return UsageError(message[:1].lower() + message[1:], hint)
 
 

@@ -1,8 +1,8 @@
-"""What a person sees: the answer on stdout, the conversation on stderr. The only module with rich.
+"""What a person sees: results on stdout, messages on stderr. The only module that uses rich.
 
 Every text is taken literally, so that `photo[red].jpg` keeps its brackets, and its control
-characters are spelt out, so that a file name cannot paint on the terminal. rich costs 45 ms: it is
-imported when there is something to say.
+characters are escaped, so that a file name cannot paint on the terminal. rich costs 45 ms: it is
+imported when there is something to print.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 @dataclass(frozen=True)
 class Verbosity:
-    """How talkative this run is; set once, by the options all commands share."""
+    """How much this run prints; set once, by the options that all commands share."""
 
     quiet: bool = False  # no notices, no progress; warnings and errors stay
     verbose: bool = False
@@ -43,41 +43,41 @@ _verbosity = Verbosity()
 
 
 def set_verbosity(quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
-    """Choose how much is said on stderr, and look again at what kind of terminal it is."""
+    """Choose how much is printed on stderr, and detect again what kind of terminal it is."""
     global _verbosity
     _verbosity = Verbosity(quiet, verbose, debug)
     _stderr.cache_clear()
 
 
 def printable(text: str) -> str:
-    r"""Spell out what would move the cursor or could not be encoded: `\x1b`, `\n`, byte `\xff`."""
-    return "".join(_spell(char) if _needs_spelling(char) else char for char in text)
+    r"""Escape what would move the cursor or could not be encoded: `\x1b`, `\n`, byte `\xff`."""
+    return "".join(_escaped(char) if _needs_escape(char) else char for char in text)
 
 
 def notice(text: str) -> None:
-    """Say something worth knowing; silent with --quiet."""
+    """Print something worth knowing; silent with --quiet."""
     if not _verbosity.quiet:
-        _say(text)
+        _print(text)
 
 
 def detail(text: str) -> None:
-    """Say something only --verbose asks for."""
+    """Print something that only --verbose shows."""
     if _verbosity.verbose and not _verbosity.quiet:
-        _say(text, style="dim")
+        _print(text, style="dim")
 
 
 def warn(text: str) -> None:
-    """Say something that may make the answer wrong; --quiet does not hide it."""
-    _say(text, label="warning: ", label_style="bold yellow")
+    """Print something that may make a result wrong; --quiet does not hide it."""
+    _print(text, label="warning: ", label_style="bold yellow")
 
 
 def show_error(error: ClipCountError) -> None:
-    """Say what went wrong and what to do next; with --debug also where in the code."""
+    """Print what went wrong and what to do next; with --debug also a traceback."""
     if _verbosity.debug:
         traceback.print_exception(error, file=sys.stderr)
-    _say(str(error), label="error: ", label_style="bold red")
+    _print(str(error), label="error: ", label_style="bold red")
     if error.hint:
-        _say(error.hint, label="hint: ", label_style="bold")
+        _print(error.hint, label="hint: ", label_style="bold")
 
 
 def show_counts(name: str, lines: Iterable[Line]) -> None:
@@ -92,7 +92,7 @@ def show_counts(name: str, lines: Iterable[Line]) -> None:
 
 
 def show_line(*cells: object) -> None:
-    """Put one line on stdout, its cells parted by tabs."""
+    """Put one line on stdout, its cells separated by tabs."""
     _put("\t".join(printable(str(cell)) for cell in cells) + "\n")
 
 
@@ -104,7 +104,7 @@ def show_json(data: Mapping[str, Any]) -> None:
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None
 ) -> None:
-    """Put a table on stdout; the first column is set left, the others right."""
+    """Put a table on stdout; the first column is aligned left, the others right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -123,7 +123,7 @@ def show_table(
 
 
 class ProgressBar:
-    """One running bar; does nothing where no bar is drawn."""
+    """One running bar; does nothing if no bar is drawn."""
 
     def __init__(self, drawn: Progress | None = None, task: TaskID | None = None) -> None:
         self._drawn, self._task = drawn, task
@@ -134,7 +134,7 @@ class ProgressBar:
         return self._drawn is not None
 
     def advance(self, steps: float = 1, note: str | None = None) -> None:
-        """Go on by `steps`; `note` (failures, a loss) replaces the text at the end of the bar."""
+        """Advance by `steps`; `note` (failures, a loss) replaces the text at the end of the bar."""
         self._update(advance=steps, note=note)
 
     def restart(self, completed: float = 0, total: float | None = None) -> None:
@@ -202,12 +202,17 @@ def _stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def _say(text: str, style: str = "", label: str = "", label_style: str = "") -> None:
+def _print(text: str, style: str = "", label: str = "", label_style: str = "") -> None:
     from rich.text import Text
 
     lines = "\n".join(printable(line) for line in text.split("\n"))
-    # soft_wrap: the terminal folds long lines, so that a path or command can still be copied whole
-    _stderr().print(Text.assemble((label, label_style), (lines, style)), soft_wrap=True)
+    console = _stderr()
+    console.print(
+        Text.assemble((label, label_style), (lines, style)),
+        soft_wrap=not console.is_terminal,  # else between words
+        overflow="ignore",  # a long path is left whole, to be copied
+        crop=False,
+    )
 
 
 def _stdout() -> TextIO:
@@ -217,9 +222,9 @@ def _stdout() -> TextIO:
 
 
 def _put(text: str) -> None:
-    """Put `text` on stdout at once: a full disk is told here, not by Python as it ends.
+    """Put `text` on stdout at once: a full disk is reported here, not by Python as it ends.
 
-    Raises BrokenPipeError where nobody reads stdout any more: the command ends without a word.
+    Raises BrokenPipeError if nobody reads stdout any more: the command ends silently.
     """
     stdout = _stdout()
     encoding = stdout.encoding or "utf-8"
@@ -234,12 +239,12 @@ def _put(text: str) -> None:
         raise write_error(Path("stdout"), error) from error
 
 
-def _needs_spelling(char: str) -> bool:
+def _needs_escape(char: str) -> bool:
     code = ord(char)
     return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
 
 
-def _spell(char: str) -> str:
+def _escaped(char: str) -> str:
     code = ord(char)
     if 0xDC80 <= code < 0xDD00:  # how Python keeps a byte it could not decode (PEP 383)
         return f"\\x{code - 0xDC00:02x}"

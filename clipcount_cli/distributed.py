@@ -1,7 +1,7 @@
 """The torchrun environment, and nothing else: who am I, how many are we, and what do we share.
 
 Without torchrun everything here is the identity, so that one process runs the same code as many.
-`batch`, `eval` and `train` use it; torch is imported only where processes really meet.
+`batch`, `eval` and `train` use it; torch is imported only if there are several processes.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def world_size() -> int:
 
 
 def _number(variable: str, alone: int) -> int:
-    """What torchrun says; `alone` where RANK or WORLD_SIZE is missing, or something else's."""
+    """What torchrun sets; `alone` if RANK or WORLD_SIZE is missing, or not set by torchrun."""
     needed = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", variable))
     return int(os.environ[variable]) if all(map(str.isdecimal, needed)) else alone
 

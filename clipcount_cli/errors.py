@@ -1,4 +1,4 @@
-"""Every failure a user can meet: what went wrong, what to do next, and the exit code it becomes."""
+"""Every failure that a user can meet: its message, a hint what to do next, and its exit code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the shell is told."""
+    """Exit codes of every command."""
 
     OK = 0
     FAILED = 1
@@ -46,7 +46,7 @@ class WeightsError(ClipCountError):
 
 
 class DownloadError(WeightsError):
-    """The network did not deliver, or must not be asked."""
+    """A download failed, or the network must not be used."""
 
 
 class DataError(ClipCountError):
@@ -54,15 +54,15 @@ class DataError(ClipCountError):
 
 
 class TrainingError(ClipCountError):
-    """Training cannot start, or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class DeviceError(ClipCountError):
-    """The asked device or precision is not to be had on this machine."""
+    """The requested device or precision is not available on this machine."""
 
 
 class UsageError(ClipCountError):
-    """What was asked makes no sense, or would overwrite something."""
+    """A request makes no sense, or would overwrite something."""
 
     exit_code = ExitCode.USAGE
 

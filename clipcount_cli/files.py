@@ -23,7 +23,7 @@ TEMPORARY_PREFIX = ".tmp-"  # how the name of an unfinished file begins
 
 
 def require_distinct(*paths: Path | None) -> None:
-    """Raise UsageError where two of `paths` are one file: one would be lost."""
+    """Raise UsageError if two of `paths` are one file: one would be lost."""
     named = [path for path in paths if path is not None]
     for first, second in itertools.combinations(named, 2):
         if is_same_file(first, second):
@@ -39,7 +39,7 @@ def is_same_file(first: Path, second: Path) -> bool:
 
 
 def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
-    """Raise UsageError where an output exists already, or has no folder to stand in."""
+    """Raise UsageError if an output exists already, or its folder does not."""
     for path in paths:
         if path is None:
             continue
@@ -58,7 +58,7 @@ def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place if the block ends well.
 
-    Raises ClipCountError where the file system does not let it be written.
+    Raises ClipCountError if the file system refuses it.
     """
     temporary = _temporary_beside(path)
     try:
@@ -72,7 +72,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left unfinished in `folder`, where nobody else writes now."""
+    """Delete what killed processes left unfinished in `folder`; nobody else may be writing."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with suppress(OSError):
             leftover.unlink()
@@ -108,16 +108,16 @@ def write_error(path: Path, error: OSError) -> ClipCountError:
 
 
 class AppendOnlyFile:
-    """A file, or stdout where `path` is None, that grows by whole flushed pieces."""
+    """A file, or stdout if `path` is None, that grows by whole flushed pieces."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._stream: Any = sys.stdout.buffer if path is None else path.open("ab", buffering=0)
 
     def append(self, piece: bytes) -> None:
-        """Put `piece` on disk as a whole; where that fails, the file stays as it was.
+        """Put `piece` on disk as a whole; if that fails, the file stays as it was.
 
-        Raises BrokenPipeError where nobody reads stdout any more: the command ends without a word.
+        Raises BrokenPipeError if nobody reads stdout any more: the command ends silently.
         """
         size = None if self.path is None else os.fstat(self._stream.fileno()).st_size
         try:

@@ -18,7 +18,7 @@ Stop = Callable[[], bool]  # whether a run should end, checked between two steps
 
 @dataclass
 class Interruption:
-    """Whether the user, or the machine, asked the run to end."""
+    """Whether the user, or the system, requested the run to end."""
 
     notice: str = ""  # printed at the first signal
     requested: bool = False

@@ -94,7 +94,7 @@ def name_of(param: TyperArgument | TyperOption) -> str:
 
 
 def help_of(param: TyperArgument | TyperOption) -> str:
-    """The help text and, unless it says so itself, the default, or that a value is required."""
+    """The help text, followed by the default or `[required]`."""
     text = param.help or ""
     if param.required:
         return f"{text} [required]"

@@ -116,7 +116,7 @@ _COMMON = {"quiet": QuietOption, "verbose": VerboseOption, "debug": DebugOption}
 
 
 def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command --quiet, --verbose, --debug, and --offline where it has none of its own."""
+    """Give a command --quiet, --verbose, --debug, and --offline unless it has its own."""
     own = inspect.signature(command, eval_str=True)
     has_offline = "offline" in own.parameters
     lent = _COMMON if has_offline else {**_COMMON, "offline": OfflineOption}
@@ -126,7 +126,7 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
         given = {name: options.pop(name) for name in lent}
         if given.pop("offline", False):
             os.environ["CLIPCOUNT_OFFLINE"] = "1"
-        if not distributed.is_first():  # of torchrun's processes one speaks
+        if not distributed.is_first():  # only the first of torchrun's processes prints
             given["quiet"] = True
         console.set_verbosity(**given)
         command(**options)
@@ -158,7 +158,7 @@ def signed(command: Callable[..., None], whole: inspect.Signature) -> Callable[.
 
 
 def open_counter(weights: str | None, device: str, precision: Precision) -> Counter:
-    """Load the weights asked for, and say which were chosen where none were."""
+    """Load `weights`; if there are none given, print which were chosen."""
     from clipcount_cli.api import load_counter  # 4 s: torch and open_clip
     from clipcount_cli.weights.cache import resolve
 

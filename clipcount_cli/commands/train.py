@@ -56,7 +56,7 @@ PartOption = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="RUN", help="Folder of this run. Default: runs/<date-time>.", rich_help_panel=RUN
+        metavar="RUN", help="Folder of this run. Default: runs/DATE_TIME.", rich_help_panel=RUN
     ),
 ]
 ResumeOption = Annotated[
