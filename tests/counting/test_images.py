@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFile, features
 
-from clipcount_cli.counting import images
+from clipcount_cli.counting import images, pillow_frames
 from clipcount_cli.counting.images import as_pixels, read_image, write_image
 from clipcount_cli.errors import ClipCountError, ImageReadError, UsageError
 
@@ -225,7 +225,7 @@ def test_fifty_to_one_is_read_and_beyond_is_refused():
         (b"<!DOCTYPE html><html></html>", "is a web page"),
         (b"%PDF-1.7\n", "is a PDF"),
         (b"<svg xmlns=''></svg>", "is an XML or SVG"),
-        (b"\x00\x01\x02\x03nothing", "no picture of a known format"),
+        (b"\x00\x01\x02\x03nothing", "not an image of a known format"),
         (b"\xff\xd8\xff\xe0", "cut off or broken"),
         (b"\x00\x00\x00\x20ftypisom\x00\x00", "is a video"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS"),
@@ -312,7 +312,7 @@ def test_an_endless_pipe_is_refused(monkeypatch):
 
     with (
         os.fdopen(reading, "rb") as stream,
-        pytest.raises(ImageReadError, match="stdin goes on"),
+        pytest.raises(ImageReadError, match="stdin continues"),
     ):
         read_image(stream, "stdin")
 
@@ -372,13 +372,14 @@ def test_heic_is_read_where_the_extra_is_installed():
 
 
 def test_heic_without_the_extra_names_the_extra(monkeypatch):
-    monkeypatch.setattr(images, "_add_heif_reader", lambda: None)
+    monkeypatch.setattr(pillow_frames, "_add_heif_reader", lambda: None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     monkeypatch.setattr(Image, "ID", [form for form in Image.ID if form != "HEIF"])
 
     with pytest.raises(ImageReadError, match="HEIC") as caught:
         read_image(io.BytesIO(b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"))
 
+    assert "pip install pillow-heif" in caught.value.hint  # also right for a checkout
     assert "clipcount-cli[heif]" in caught.value.hint
 
 

@@ -1,0 +1,36 @@
+"""Bound the memory that all threads together spend on decoding: large images take turns."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+DECODE_BUDGET_BYTES = 2 << 30
+
+
+class DecodeBudget:
+    """Bytes that may be in use by decoders at a time; first come, first served."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+        self._turn = threading.Lock()
+        self._returned = threading.Condition()
+
+    @contextmanager
+    def taken(self, estimated_bytes: int) -> Iterator[None]:
+        """Wait until `estimated_bytes` are free; an image above the limit is decoded alone."""
+        wanted = min(estimated_bytes, self.limit_bytes)
+        with self._turn, self._returned:  # whoever waits keeps smaller images from overtaking it
+            self._returned.wait_for(lambda: self.used_bytes + wanted <= self.limit_bytes)
+            self.used_bytes += wanted
+        try:
+            yield
+        finally:
+            with self._returned:
+                self.used_bytes -= wanted
+                self._returned.notify()
+
+
+decode_budget = DecodeBudget(DECODE_BUDGET_BYTES)
