@@ -82,7 +82,7 @@ class Score:
 
 def _shown(values: Iterable[float], mean: object) -> str:
     values = np.asarray(values, float)
-    return f"{mean(values):.2f}" if len(values) else ""  # type: ignore[operator]
+    return f"{mean(values):.2f}" if len(values) else ""
 
 
 @torch.inference_mode()
@@ -93,7 +93,8 @@ def rank_of(counter: Counter, pixels: np.ndarray, noun: str, dots: np.ndarray, b
     small = resize_shorter_side(pixels, counter.windows.side_px)
     scale = small.shape[0] / pixels.shape[0]
     total = torch.zeros(model.config.clip.embed_dim)
-    for origin in window_origins(*small.shape[:2], counter.windows):
+    height_px, width_px = small.shape[:2]
+    for origin in window_origins(height_px, width_px, counter.windows):
         features = counter.encode_windows(cut_windows(small, [origin], counter.windows))
         assert features.evidence is not None
         vectors = features.evidence.vectors[0, :, GROUP].float()
@@ -149,7 +150,7 @@ def main(
     counter = load_counter(weights, precision=precision)
     bank = _bank(photos)
     scores: dict[str, Score] = defaultdict(Score)
-    chosen: Part = part  # type: ignore[assignment]
+    chosen: Part = part
     for photo in read_photos(photos, chosen):
         score_photo(counter, photo, bank, scores[photo.set])
     if labels is not None:

@@ -6,6 +6,7 @@ import re
 import shlex
 
 import pytest
+from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -22,6 +23,12 @@ AVOIDED = (
     "anew|asked|asks|at hand|answers?|be had|believed|go on|goes on|hardly|mend|obeys?|"
     "photographs?|says?|tells?|told|not where|else where|, where|a (row|line|core|step) (a|an)"
 )
+
+
+def group() -> TyperGroup:
+    found = get_command(app)
+    assert isinstance(found, TyperGroup)
+    return found
 
 
 def screen(*words: str, columns: int = 80) -> str:
@@ -59,7 +66,7 @@ def test_help_is_in_plain_english(command):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_described(name):
-    command = get_command(app).commands[name]
+    command = group().commands[name]
 
     silent = [p.name for p in command.params if not getattr(p, "help", None)]
 
@@ -89,7 +96,7 @@ def test_help_ends_with_examples_that_parse(name):
     assert lines
     for program, command, *words in lines:
         assert program == "clipcount"
-        known = get_command(app).commands[command]
+        known = group().commands[command]
         context = known.make_context(command, words)
         assert context.params
 
