@@ -20,7 +20,7 @@ MAX_TOWER_SIDE_PX = 1024  # of an image tower's input; no tensor of a convolutio
 GENERIC_PROMPT = "objects"  # used if nothing says what to count
 MAX_TILES = 16  # 16 x 384 px; a 4:3 image then has some 2,900 windows
 
-COMPACT_CHANNELS = (40, 112, 1280)  # of EfficientNet-Lite0 at strides 8, 16 and 32
+COMPACT_CHANNELS = (24, 40, 112, 1280)  # of EfficientNet-Lite0 at strides 4, 8, 16 and 32
 
 Interaction = Literal["hierarchical", "naive", "add"]
 Readout = Literal["released", "eot"]
@@ -73,13 +73,13 @@ class ClipConfig:
     def patch_width(self) -> int:
         """Channels of one patch feature: a ModifiedResNet's third stage is 16 times its width."""
         if self.compact:
-            return COMPACT_CHANNELS[1]
+            return COMPACT_CHANNELS[2]
         return self.image_width * 16 if self.convolutional else self.image_width
 
     @property
     def fine_width(self) -> int:
         """Channels of a convolutional tower's features at twice the patches' resolution."""
-        return COMPACT_CHANNELS[0] if self.compact else self.patch_width // 2
+        return COMPACT_CHANNELS[1] if self.compact else self.patch_width // 2
 
     @property
     def grid_side(self) -> int:
@@ -107,12 +107,18 @@ class ModelConfig:
     antialias: bool = False  # of the resize of a window to the image tower's size
     fine_attention: bool = True  # self-attention among the 28 x 28 patches of the second block
     fine_features: bool = False  # add the tower's own 28 x 28 features (ModifiedResNet only)
+    finest_features: bool = False  # add the tower's features of stride 4 (compact towers only)
     text_gate: bool = False  # the prompt scales the patch channels too, instead of only shifting
     decoder_widths: tuple[int, ...] = ()  # channels a level; empty: halved at each level
     attribute_width: int = 16  # compact towers: channels through which the decoder reads a prompt
     relevance_shift: float = 0.0  # compact towers: added to relevance, calibrated on photos
     bank: tuple[str, ...] = ()  # compact towers: nouns that a prompt is compared with
     taught: tuple[str, ...] = ()  # words and phrases it learned to count; empty: not recorded
+
+    @property
+    def finest_width(self) -> int:
+        """Channels of the features of stride 4 that the decoder adds."""
+        return COMPACT_CHANNELS[0] if self.finest_features else 0
 
     @property
     def read_width(self) -> int:

@@ -37,7 +37,7 @@ class CompactClipCount(ClipCount):
     def _add_towers(self) -> None:
         config, clip = self.config, self.config.clip
         self.clip = CompactClip(clip, BPE_ROWS)
-        _, coarse, deep = COMPACT_CHANNELS
+        _, _, coarse, deep = COMPACT_CHANNELS
         self.deep_proj = nn.Linear(deep, config.width)
         self.recognition = Recognition(coarse, deep, clip.embed_dim, len(config.bank))
         self.attribute = nn.Linear(clip.embed_dim, config.attribute_width)
@@ -68,7 +68,7 @@ class CompactClipCount(ClipCount):
         patches = self._first_block.before_text(patches)
         evidence = self.recognition(coarse, deep)
         own = evidence.vectors[:, :, 0]  # (B, N, C)
-        return PatchFeatures(patches, own, to_patches(pyramid.fine), evidence)
+        return PatchFeatures(patches, own, to_patches(pyramid.fine), pyramid.finest, evidence)
 
     def decode(self, features: PatchFeatures, text: Tensor, side_px: int | None = None) -> Tensor:
         assert features.evidence is not None

@@ -34,13 +34,14 @@ class PatchFeatures(NamedTuple):
     patches: Tensor  # (B, N, D), for the density decoder
     contrast: Tensor  # (B, N, C), for the similarity between patch and prompt
     fine: Tensor | None = None  # (B, 4N, F), the tower's features at twice the resolution
+    finest: Tensor | None = None  # (B, 24, S / 4, S / 4), of networks with compact towers
     evidence: Evidence | None = None  # what each patch shows, of networks with compact towers
 
     def select(self, index: Tensor | slice) -> PatchFeatures:
         """The features of windows `index` (K,), which may repeat."""
-        fine = None if self.fine is None else self.fine[index]
+        parts = (None if part is None else part[index] for part in (self.fine, self.finest))
         evidence = None if self.evidence is None else self.evidence.select(index)
-        return PatchFeatures(self.patches[index], self.contrast[index], fine, evidence)
+        return PatchFeatures(self.patches[index], self.contrast[index], *parts, evidence)
 
 
 @functools.lru_cache(maxsize=8)
@@ -193,7 +194,7 @@ class DecoderLevel(nn.Module):
 class DensityDecoder(nn.Module):
     """Patches become a density map, level by level ("density decoder")."""
 
-    def __init__(self, width: int, level_widths: Sequence[int], fine: bool) -> None:
+    def __init__(self, width: int, level_widths: Sequence[int], fine: bool, finest: int) -> None:
         super().__init__()
         widths = [width, *level_widths]
         self.levels = nn.ModuleList(DecoderLevel(i, o) for i, o in itertools.pairwise(widths))
@@ -201,8 +202,11 @@ class DensityDecoder(nn.Module):
         nn.init.constant_(cast(Tensor, self.readout.bias), EMPTY_LOGIT)
         self.fine_proj = nn.Conv2d(width, widths[1], 1) if fine else None
         self.fine_norm = nn.GroupNorm(NORM_GROUPS, widths[1]) if fine else None
+        self.finest_proj = nn.Conv2d(finest, widths[2], 1) if finest else None
 
-    def forward(self, coarse: Tensor, fine: Tensor | None, side_px: int) -> Tensor:
+    def forward(
+        self, coarse: Tensor, fine: Tensor | None, side_px: int, finest: Tensor | None = None
+    ) -> Tensor:
         """coarse (B, N, D), fine (B, 4N, D) or None -> density (B, side, side) float32, 0 to 1."""
         grid = to_grid(coarse)  # (B, D, 14, 14)
         for number, level in enumerate(self.levels):
@@ -210,6 +214,8 @@ class DensityDecoder(nn.Module):
                 grid = resize(grid, 2 * grid.shape[-1])
             if number == 1 and self.fine_proj is not None and self.fine_norm is not None:
                 grid = grid + F.gelu(self.fine_norm(self.fine_proj(to_grid(cast(Tensor, fine)))))
+            if number == 2 and self.finest_proj is not None:
+                grid = grid + self.finest_proj(finest)
             grid = level(grid)
         # A 1 x 1 convolution commutes with the last bilinear resize: one channel to resize, not 32.
         logits = resize(self.readout(grid).float(), side_px)
@@ -297,7 +303,7 @@ class ClipCount(nn.Module):
         self.interaction = self._interaction()
         self.interaction_norm = None if self.hierarchical else nn.LayerNorm(width)
         levels = config.decoder_widths or _halved(width, 4 if self.hierarchical else 2)
-        self.decoder = DensityDecoder(width, levels, fine=self.hierarchical)
+        self.decoder = DensityDecoder(width, levels, self.hierarchical, config.finest_width)
         self._register_constants()
 
     def _register_constants(self) -> None:
@@ -397,7 +403,7 @@ class ClipCount(nn.Module):
             coarse = self._first_block.with_text(coarse, text)  # (B, N, D)
         if self.hierarchical:
             fine = self.interaction[1](coarse, text, features.fine)  # (B, 4N, D)
-            return cast(Tensor, self.decoder(coarse, fine, side_px))
+            return cast(Tensor, self.decoder(coarse, fine, side_px, features.finest))
         for block in self.interaction[1:]:
             coarse = block(coarse, text)
         assert self.interaction_norm is not None

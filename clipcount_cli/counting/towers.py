@@ -26,12 +26,13 @@ STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-FINE_STAGE, COARSE_STAGE = 2, 4  # the last stage of stride 8, and of stride 16
+FINEST_STAGE, FINE_STAGE, COARSE_STAGE = 1, 2, 4  # the last of stride 4, of 8, of 16
 
 
 class Pyramid(NamedTuple):
-    """Features of one image tower at three strides."""
+    """Features of one image tower at four strides."""
 
+    finest: Tensor  # (B, 24, S / 4, S / 4)
     fine: Tensor  # (B, 40, S / 8, S / 8)
     coarse: Tensor  # (B, 112, S / 16, S / 16)
     deep: Tensor  # (B, 1280, S / 32, S / 32)
@@ -77,7 +78,7 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Pixels become features at strides 8, 16 and 32.
+    """Pixels become features at strides 4, 8, 16 and 32.
 
     Tan and Le's "lite" variant: no squeeze-and-excitation, ReLU6. Batch norms are folded into the
     convolutions.
@@ -96,14 +97,14 @@ class EfficientNetLite0(nn.Module):
         self.head = SameConv(width, COMPACT_CHANNELS[-1])
 
     def forward(self, pixels: Tensor) -> Pyramid:
-        """Pixels (B, 3, S, S), -1 to 1 -> features at three strides."""
+        """Pixels (B, 3, S, S), -1 to 1 -> features at four strides."""
         grid = F.relu6(self.stem(pixels), inplace=True)
         outputs = []
         for stage in self.stages:
             grid = stage(grid)
             outputs.append(grid)
         deep = F.relu6(self.head(grid), inplace=True)
-        return Pyramid(outputs[FINE_STAGE], outputs[COARSE_STAGE], deep)
+        return Pyramid(outputs[FINEST_STAGE], outputs[FINE_STAGE], outputs[COARSE_STAGE], deep)
 
 
 class TextBlock(nn.Module):

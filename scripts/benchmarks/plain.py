@@ -71,7 +71,10 @@ class PlainImageTower(ImageTower):
 class PlainDecoder(DensityDecoder):
     """The decoder with all channels resized to the full side before the readout."""
 
-    def forward(self, coarse: Tensor, fine: Tensor | None, side_px: int) -> Tensor:
+    def forward(
+        self, coarse: Tensor, fine: Tensor | None, side_px: int, finest: Tensor | None = None
+    ) -> Tensor:
+        assert finest is None
         grid = to_grid(coarse)
         for number, level in enumerate(self.levels):
             if number == 1 and self.fine_proj is not None and self.fine_norm is not None:
@@ -92,7 +95,7 @@ class PlainClipCount(ClipCount):
         for block in self.interaction:
             block.read_text = PlainReadText(block.read_text, config.heads)
         levels = [level.conv.out_channels for level in self.decoder.levels]
-        self.decoder = PlainDecoder(config.width, levels, fine=self.hierarchical)
+        self.decoder = PlainDecoder(config.width, levels, self.hierarchical, finest=0)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
         clip, config = self.clip, self.config

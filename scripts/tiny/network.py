@@ -50,6 +50,7 @@ def tiny_config(bank: Sequence[str]) -> ModelConfig:
         antialias=True,
         fine_attention=False,
         fine_features=True,
+        finest_features=True,
         text_gate=True,
         decoder_widths=(64, 48, 32),
         attribute_width=16,

@@ -38,7 +38,8 @@ def small_config(side_px=64):
         drop_path=0.0,
         fine_attention=False,
         fine_features=True,
-        decoder_widths=(8, 8),
+        finest_features=True,
+        decoder_widths=(8, 8, 8),
         bank=NOUNS,
     )
 

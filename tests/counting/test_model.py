@@ -148,7 +148,7 @@ def test_reading_one_text_token_equals_cross_attention_to_it():
 @torch.inference_mode()
 def test_reading_out_before_the_last_resize_equals_reading_out_after_it():
     torch.manual_seed(0)
-    decoder = DensityDecoder(32, (16, 8), fine=False).eval()
+    decoder = DensityDecoder(32, (16, 8), fine=False, finest=0).eval()
     patches = torch.randn(2, 16, 32)
 
     grid = patches.transpose(1, 2).reshape(2, 32, 4, 4)
