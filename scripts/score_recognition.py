@@ -165,8 +165,7 @@ def main(
 
 
 def _bank(photos: Path) -> Bank:
-    from scenes.cutouts import CUT_OUT
-    from scenes.nouns import MODELLED, NOUNS, PICTURED
+    from scenes.nouns import CUT_OUT, MODELLED, NOUNS, PICTURED
 
     prompts = {prompt for photo in read_photos(photos, "train") for prompt in photo.points_px}
     return Bank({**NOUNS, **PICTURED, **MODELLED, **CUT_OUT}, prompts)

@@ -16,9 +16,9 @@ from PIL import Image
 
 from scenes.backgrounds import read_ground
 from scenes.brush import Pixels
-from scenes.cutouts import CUT_OUT, read_cutouts
+from scenes.cutouts import read_cutouts
 from scenes.drawings import DRAWINGS, TURNS, draw, turn_of
-from scenes.nouns import MATERIALS, MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
+from scenes.nouns import CUT_OUT, MATERIALS, MODELLED, NOUNS, PICTURED, Noun, vocabulary_of
 from scenes.pictures import (
     FOLDERS,
     LOOKS,

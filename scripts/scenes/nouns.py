@@ -50,7 +50,7 @@ class Noun:
 
 
 def _read(shown: str) -> dict[str, Noun]:
-    """The rows of nouns.csv that are `drawn`, `pictured` or `modelled`; empty: the default."""
+    """The rows of nouns.csv that are `drawn`, `pictured`, `modelled` or `cut out`."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row.pop("shown") == shown]
     nouns = (Noun(**{name: _value(name, cell) for name, cell in r.items() if cell}) for r in rows)
@@ -71,6 +71,7 @@ def _value(name: str, cell: str) -> Any:
 NOUNS = _read("drawn")
 PICTURED = _read("pictured")  # shown by pictures alone, see pictures.py
 MODELLED = _read("modelled")  # shown by views of 3-D models alone
+CUT_OUT = _read("cut out")  # shown by cut-outs of photos alone, see cutouts.py
 
 EDIBLE = ("fruit", "vegetables", "sweets", "berries", "food")  # all of these are also "food"
 
