@@ -5,7 +5,6 @@ evaluation -> [validation.py] -> run.py
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +18,7 @@ from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training.loop import Validate
 from clipcount_cli.training.photos import TrainingImage
 from clipcount_cli.training.run_folder import LogRow
+from clipcount_cli.weights import checkpoint
 
 
 def validation_of(
@@ -40,9 +40,17 @@ def validation_of(
 
 
 def as_loaded(model: ClipCount, precision: str) -> ClipCount:
-    """The network as `load_counter` would load it: all of its numbers in the working precision.
+    """The network as `load_counter` would load it: all that is saved in the working precision.
 
     Autocast, which trains it, rounds at other places, and its counts differ.
     """
     dtype = dtype_of(precision)
-    return model if dtype == torch.float32 else copy.deepcopy(model).to(dtype)
+    if dtype == torch.float32:
+        return model
+    state = {
+        name: tensor.detach().to(dtype if tensor.is_floating_point() else tensor.dtype)
+        for name, tensor in model.state_dict().items()
+    }
+    loaded = checkpoint.empty_model(model.config)
+    loaded.load_state_dict(state, assign=True)
+    return loaded.eval().to(model.patch_proj.weight.device)
