@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clipcount_cli import distributed
 from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
@@ -158,7 +159,7 @@ class Sampler:
             ),
             image_of=torch.tensor([image for image, _ in asked], device=self.device),
             prompt_of=torch.tensor([row_of[prompt] for _, prompt in asked], device=self.device),
-            tokens=torch.cat([self._tokenized(prompt) for prompt in distinct]),
+            tokens=pad_sequence([self._tokenized(prompt) for prompt in distinct], batch_first=True),
             target=window_targets(
                 points, config.target_side_px, config.sigma_px, not config.count_duplicates
             ),
@@ -168,7 +169,7 @@ class Sampler:
 
     def _tokenized(self, prompt: str) -> Tensor:
         if prompt not in self._tokens:
-            self._tokens[prompt] = tokenize([prompt], self.model_config).to(self.device)
+            self._tokens[prompt] = tokenize([prompt], self.model_config)[0].to(self.device)
         return self._tokens[prompt]
 
     def _kept(self, windows: Sequence[Window]) -> Tensor:

@@ -5,6 +5,7 @@ evaluation -> [validation.py] -> run.py
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.data.samples import Prepared, Sample
 from clipcount_cli.devices import dtype_of
+from clipcount_cli.errors import ClipCountWarning
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training.loop import Validate
@@ -32,7 +34,10 @@ def validation_of(
 
     def validate(model: ClipCount) -> LogRow:
         counter = Counter(as_loaded(model, precision), "training", "", precision)
-        metrics = Metrics.of(gathered(evaluate(counter, samples, prompt_check=True, load=load)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ClipCountWarning)  # reported when training started
+            rows = gathered(evaluate(counter, samples, prompt_check=True, load=load))
+        metrics = Metrics.of(rows)
         values = {name: getattr(metrics, name) for name in ("mae", "rmse", "nmn", "pccn")}
         return {f"val_{name}": value for name, value in values.items() if value is not None}
 

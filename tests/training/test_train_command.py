@@ -317,7 +317,8 @@ def test_every_hyper_parameter_has_an_option():
     shown = CliRunner().invoke(app, ["train", "--help"], env={"COLUMNS": "300"}).stdout
 
     for name in TrainConfig.__dataclass_fields__:
-        assert f"--{name.replace('_', '-')}" in shown
+        option = name.replace("_", "-")
+        assert f"--{option}" in shown or f"--[no-]{option}" in shown
     assert TrainRequest().hyper_parameters == {}
 
 
@@ -327,7 +328,8 @@ def test_portrait_and_tiny_photographs_train_too(tmp_path, weights):
     for number, size in enumerate([(3, 2), (40, 90), (300, 20), (1, 1)]):
         pixels = np.zeros((*size, 3), np.uint8)
         Image.fromarray(pixels).save(images / f"{number}.png")
-    dots = "".join(f"{number}.png,dots,0,0\n" for number in range(4))
+    places = ("1,2", "30,20", "10,200", ",")
+    dots = "".join(f"{number}.png,dots,{place}\n" for number, place in enumerate(places))
     (tmp_path / "data" / "points.csv").write_text("image,prompt,x,y\n" + dots)
     splits = "".join(f"{n}.png,{s}\n" for n, s in enumerate(["train", "train", "train", "val"]))
     (tmp_path / "data" / "split.csv").write_text("image,split\n" + splits)
