@@ -24,9 +24,14 @@ from clipcount_cli.files import write_error
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, ProgressColumn, TaskID
+    from rich.table import Table
 
     from clipcount_cli.counting.results import Line
 
+# Invisible characters that reverse or break the text around them: "a\u202egpj" would show "ajpg".
+_REORDERING = frozenset(
+    "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
 _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
@@ -105,21 +110,38 @@ def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None
 ) -> None:
     """Put a table on stdout; the first column is aligned left, the others right."""
-    from rich import box
     from rich.console import Console
+
+    console = Console(width=None if _stdout().isatty() else _PLAIN_WIDTH)
+    with console.capture() as drawn:
+        console.print(_table(columns, rows, title))
+    _put(drawn.get())
+
+
+def notice_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Put a table on stderr, set as `show_table` does; silent with --quiet."""
+    if not _verbosity.quiet:
+        width = None if sys.stderr.isatty() else _PLAIN_WIDTH
+        _stderr().print(_table(columns, rows), width=width)
+
+
+def _table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None
+) -> Table:
+    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     heading = None if title is None else Text(printable(title))
     table = Table(title=heading, box=box.SIMPLE_HEAD, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(Text(printable(column)), justify="left" if index == 0 else "right")
+        first = index == 0
+        table.add_column(
+            Text(printable(column)), justify="left" if first else "right", no_wrap=not first
+        )
     for row in rows:
         table.add_row(*(Text(printable(str(cell))) for cell in row))
-    console = Console(width=None if _stdout().isatty() else _PLAIN_WIDTH)
-    with console.capture() as drawn:
-        console.print(table)
-    _put(drawn.get())
+    return table
 
 
 class ProgressBar:
@@ -241,7 +263,7 @@ def _put(text: str) -> None:
 
 def _needs_escape(char: str) -> bool:
     code = ord(char)
-    return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000
+    return code < 0x20 or 0x7F <= code < 0xA0 or 0xD800 <= code < 0xE000 or char in _REORDERING
 
 
 def _escaped(char: str) -> str:

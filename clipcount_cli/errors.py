@@ -36,6 +36,11 @@ class ClipCountWarning(UserWarning):
 class CountError(ClipCountError):
     """The network does not return a number."""
 
+    @property
+    def with_hint(self) -> str:
+        """Message and hint on one line, for the cell of a table."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
 
 class ImageReadError(ClipCountError):
     """One image cannot be read: missing, broken, cut off, too large, too long."""

@@ -7,14 +7,17 @@ import itertools
 import os
 import re
 import shlex
+import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from clipcount_cli.errors import ClipCountError, UsageError
+from clipcount_cli.locks import try_lock
+
+_MAX_STEM_BYTES = 200  # of a temporary name; file systems allow 255 in all
 
 # Unlike Path.is_dir and its like before Python 3.14, these answer False for a name that is too long
 # or lies in a locked folder: whoever opens it then words the reason.
@@ -54,21 +57,59 @@ def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
             )
 
 
+def require_suffix(path: Path | None, option: str, *suffixes: str) -> None:
+    """Raise UsageError if the name of `path` promises another format than `option` writes."""
+    if path is not None and path.suffix.lower() not in suffixes:
+        known = [suffix for suffix in suffixes if suffix]
+        raise UsageError(
+            f"{option} {path}: {option} does not write {path.suffix or 'files without a suffix'}",
+            hint=f"name it like {path.stem}{known[0]} (possible: {', '.join(known)})",
+        )
+
+
+def require_replaceable(*paths: Path | None) -> None:
+    """Raise ClipCountError if an existing file cannot be replaced; nothing is changed.
+
+    On Windows that is so while another program, such as Excel, holds it open.
+    """
+    for path in paths:
+        if path is None or not exists(path):
+            continue
+        try:
+            with path.open("rb+"):
+                pass
+            path.rename(path)  # Windows refuses this for a file that is open for reading, too
+        except OSError as error:
+            raise write_error(path, error) from error
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place if the block ends well.
 
-    Raises ClipCountError if the file system refuses it.
+    What a killed writer left behind is deleted by the next one. Raises ClipCountError if the file
+    system does not let the file be written.
     """
-    temporary = _temporary_beside(path)
     try:
-        yield temporary
-        _settle(temporary)
-        temporary.replace(path)
+        temporary, handle = _temporary_beside(path)
     except OSError as error:
         raise write_error(path, error) from error
+    mode = os.fstat(handle).st_mode
+    if sys.platform == "win32":
+        os.close(handle)  # an open file cannot be moved there
+    try:
+        yield temporary
+        _settle(temporary, mode)
+        temporary.replace(path)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)  # once moved, its name may be another writer's
+        if isinstance(error, OSError):
+            raise write_error(path, error) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if sys.platform != "win32":
+            os.close(handle)
+    sync_folder(path.parent)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -78,25 +119,53 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-def _temporary_beside(path: Path) -> Path:
-    try:
+def _temporary_beside(path: Path) -> tuple[Path, int]:
+    """Create a file that no other process writes to, locked until its handle is closed."""
+    stem = os.fsdecode(os.fsencode(path.stem)[:_MAX_STEM_BYTES])
+    for number in itertools.count():
         # The suffix stays: Pillow, NumPy and matplotlib choose the format by it.
-        handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=TEMPORARY_PREFIX, suffix=path.suffix
-        )
-    except OSError as error:
-        raise write_error(path, error) from error
-    os.close(handle)
-    return Path(name)
+        temporary = path.with_name(f"{TEMPORARY_PREFIX}{number}-{stem}{path.suffix}")
+        _remove_abandoned(temporary)
+        try:
+            handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        if try_lock(handle) is not False and _is_open_as(handle, temporary):
+            break
+        os.close(handle)
+    return temporary, handle
 
 
-def _settle(written: Path) -> None:
-    """Put a file on the disk itself, with the permissions that any new file would have."""
+def _remove_abandoned(temporary: Path) -> None:
+    """Delete a temporary file whose writer was killed: nobody holds its lock."""
+    with suppress(OSError), temporary.open("rb+") as file:
+        if try_lock(file.fileno()):
+            temporary.unlink()
+
+
+def _is_open_as(handle: int, path: Path) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.fstat(handle), path.stat())
+    return False
+
+
+def _settle(written: Path, mode: int) -> None:
+    """Put a file on the disk itself, with the permissions that it was created with."""
     with written.open("rb+") as file:
         os.fsync(file.fileno())
-    mask = os.umask(0)
-    os.umask(mask)
-    written.chmod(0o666 & ~mask)  # those of a temporary file are for its owner alone
+    if written.stat().st_mode != mode:  # its writer replaced it
+        written.chmod(stat.S_IMODE(mode))
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names of a folder's files on the disk itself; Windows does so by itself."""
+    if sys.platform != "win32":
+        with suppress(OSError):  # not every file system knows it
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
 
 
 def write_error(path: Path, error: OSError) -> ClipCountError:
@@ -104,6 +173,12 @@ def write_error(path: Path, error: OSError) -> ClipCountError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ClipCountError(f"no space left to write {path}", hint="free some space, run again")
     reason = error.strerror or str(error)
+    if isinstance(error, PermissionError) and exists(path):
+        return ClipCountError(
+            f"cannot write {path}: {reason}",
+            hint="if another program (Excel?) has it open, close it there and run again; "
+            "or name another file",
+        )
     return ClipCountError(f"cannot write {path}: {reason}", hint="choose another place")
 
 
@@ -112,7 +187,10 @@ class AppendOnlyFile:
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._stream: Any = sys.stdout.buffer if path is None else path.open("ab", buffering=0)
+        try:
+            self._stream: Any = sys.stdout.buffer if path is None else path.open("ab", buffering=0)
+        except OSError as error:
+            raise write_error(path or Path("stdout"), error) from error
 
     def append(self, piece: bytes) -> None:
         """Put `piece` on disk as a whole; if that fails, the file stays as it was.
@@ -138,6 +216,7 @@ class AppendOnlyFile:
         if self.path is not None:
             os.fsync(self._stream.fileno())
             self._stream.close()
+            sync_folder(self.path.parent)
 
 
 def as_text(name: str) -> str:

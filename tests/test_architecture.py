@@ -19,7 +19,7 @@ MAX_LINES_PER_FUNCTION = 60
 
 # From the ground up; a module may import its own row and those below. Longest prefix decides.
 ROWS = [
-    ("version", "errors", "extras", "distributed"),
+    ("version", "errors", "extras", "distributed", "locks"),
     ("devices", "config", "files"),
     ("counting",),
     ("weights", "data", "console"),

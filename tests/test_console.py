@@ -47,6 +47,15 @@ def test_a_file_name_cannot_paint_on_the_terminal(capsys):
     assert capsys.readouterr().err == "bad\\x1b[31m\\xff name\n"
 
 
+def test_a_file_name_cannot_reverse_the_text_around_it(capsys):
+    console.notice("a\u202egpj.exe is \u05e9\u05dc\u05d5\u05dd")
+    console.show_line("1.0", "coins\u2066")
+
+    shown = capsys.readouterr()
+    assert shown.err == "a\\u202egpj.exe is \u05e9\u05dc\u05d5\u05dd\n"
+    assert shown.out == "1.0\tcoins\\u2066\n"
+
+
 def test_a_long_message_stays_on_one_line(capsys):
     console.warn("x" * 300)
 

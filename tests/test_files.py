@@ -2,11 +2,25 @@
 
 import errno
 import os
+import signal
+import stat
+import sys
+import threading
 
 import pytest
+from held_files import held
 
 from clipcount_cli.errors import ClipCountError, UsageError
-from clipcount_cli.files import atomic_write, require_distinct, require_writable
+from clipcount_cli.files import (
+    AppendOnlyFile,
+    atomic_write,
+    require_distinct,
+    require_replaceable,
+    require_suffix,
+    require_writable,
+)
+
+on_posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions and signals")
 
 
 def test_a_file_appears_when_its_block_ends_well(tmp_path):
@@ -75,3 +89,105 @@ def test_one_file_by_two_names_is_refused(tmp_path, name):
 
     with pytest.raises(UsageError, match="two purposes"):
         require_distinct(tmp_path / name, tmp_path / "." / ".." / tmp_path.name / name)
+
+
+@on_posix
+def test_folders_made_while_files_are_written_are_never_open_to_everybody(tmp_path):
+    modes = set()
+    done = threading.Event()
+
+    def write():
+        for number in range(200):
+            with atomic_write(tmp_path / f"{number}.txt") as temporary:
+                temporary.write_text("x")
+        done.set()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    number = 0
+    while not done.is_set():
+        folder = tmp_path / f"folder{number}"
+        folder.mkdir()
+        modes.add(stat.S_IMODE(folder.stat().st_mode))
+        number += 1
+    writer.join()
+
+    assert not any(mode & stat.S_IWOTH for mode in modes)
+
+
+@on_posix
+def test_a_new_file_obeys_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_write(tmp_path / "a.txt") as temporary:
+            temporary.write_text("x")
+    finally:
+        os.umask(before)
+
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+@on_posix
+def test_what_a_killed_writer_left_is_gone_after_the_next_write(tmp_path):
+    pid = os.fork()
+    if not pid:
+        with atomic_write(tmp_path / "a.png") as temporary:
+            temporary.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    left = list(tmp_path.iterdir())
+
+    with atomic_write(tmp_path / "a.png") as temporary:
+        temporary.write_text("whole")
+
+    assert len(left) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+    assert (tmp_path / "a.png").read_text() == "whole"
+
+
+def test_two_writers_of_one_file_do_not_mix(tmp_path):
+    path = tmp_path / "a.txt"
+
+    with atomic_write(path) as first, atomic_write(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second
+
+    assert path.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["ä" * 120 + ".png", "x" * 240 + ".png"])
+def test_a_name_as_long_as_the_file_system_allows_can_be_written(tmp_path, name):
+    with atomic_write(tmp_path / name) as temporary:
+        temporary.write_text("x")
+
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_file_held_by_another_program_is_named_and_kept(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("old")
+
+    with held(path):
+        with pytest.raises(ClipCountError, match=r"a\.csv") as checked:
+            require_replaceable(path)
+        with pytest.raises(ClipCountError, match=r"a\.csv"), atomic_write(path) as temporary:
+            temporary.write_bytes(b"new")
+        with pytest.raises(ClipCountError, match=r"a\.csv"):
+            AppendOnlyFile(path)
+
+    assert "another program" in checked.value.hint
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_suffix_of_another_format_is_refused_with_the_possible_ones(tmp_path):
+    require_suffix(tmp_path / "a.CSV", "--csv", ".csv", "")
+    require_suffix(tmp_path / "a", "--csv", ".csv", "")
+    require_suffix(None, "--csv", ".csv")
+
+    with pytest.raises(UsageError, match=r"--density does not write \.txt") as refused:
+        require_suffix(tmp_path / "b.txt", "--density", ".npy")
+
+    assert refused.value.hint == "name it like b.npy (possible: .npy)"

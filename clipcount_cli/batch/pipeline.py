@@ -425,5 +425,7 @@ def _take(waiting: deque[_T], most: int) -> list[_T]:
 
 def _reason(error: BaseException) -> str:
     """Why an image failed, in words that are the same in every run."""
-    text = str(error) if isinstance(error, ClipCountError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, ClipCountError):
+        return error.with_hint
+    text = f"{type(error).__name__}: {error}"
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)

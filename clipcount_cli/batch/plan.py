@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipcount_cli.batch.prompts_file import find_prompts, read_prompts
-from clipcount_cli.batch.results import Key
+from clipcount_cli.batch.passed_over import passed_over_by_suffix, passed_over_notice
+from clipcount_cli.batch.prompts_file import PROMPTS_FILE, find_prompts, read_prompts
+from clipcount_cli.batch.rows import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
 from clipcount_cli.errors import ClipCountError, DataError, UsageError, shortened
@@ -36,15 +38,16 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs in the order of their rows, what to tell about them, and what resuming compares."""
+    """All jobs in the order of their rows, what to print about them, what resuming compares."""
 
     jobs: list[Job]
     notices: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
+    passed_over: Counter[str] = field(default_factory=Counter)  # files of other kinds, by suffix
 
     def shard(self, number: int, of: int) -> Plan:
         """Every `of`-th image, beginning with the `number`-th (from 1)."""
-        return Plan(self.jobs[number - 1 :: of], self.notices, self.settings)
+        return replace(self, jobs=self.jobs[number - 1 :: of])
 
     def without(self, done: Iterable[Key]) -> list[Job]:
         """The jobs left when the rows `done` are there: an image may want some of its prompts."""
@@ -89,20 +92,27 @@ def make_plan(
     prompts: Sequence[str] = (),
     prompts_file: Path | None = None,
     left_out: Sequence[Path] = (),
+    own_files: Sequence[Path] = (),
 ) -> Plan:
     """Find the images under `sources` (folders and images) and say what is counted in each.
 
-    left_out: folders not searched, because the run writes pictures there.
+    left_out: folders not searched, because the run writes images there; own_files: what it writes
+    or reads besides.
     """
     folder = sources[0] if len(sources) == 1 and is_folder(sources[0]) else None
+    others: list[str] = []
     if folder is None:
         _check_single(sources)
-        found = _find_given(sources, left_out)
+        found = _find_given(sources, left_out, others)
     else:
-        found = find_images(folder, left_out)
+        found = find_images(folder, left_out, others)
     plan = _with_prompts(found, folder, prompts, prompts_file)
     where = None if folder is None else as_text(os.path.realpath(folder))
-    return Plan(plan.jobs, plan.notices, {"folder": where, **plan.settings})
+    if folder is not None and not prompts:
+        own_files = [*own_files, prompts_file or Path(folder, PROMPTS_FILE)]
+    passed_over = passed_over_by_suffix(others, own_files)
+    notices = plan.notices if not passed_over else [*plan.notices, passed_over_notice(passed_over)]
+    return Plan(plan.jobs, notices, {"folder": where, **plan.settings}, passed_over)
 
 
 def _check_single(sources: Sequence[str]) -> None:
@@ -112,13 +122,13 @@ def _check_single(sources: Sequence[str]) -> None:
         )
 
 
-def _find_given(sources: Sequence[str], left_out: Sequence[Path]) -> list[Found]:
+def _find_given(sources: Sequence[str], left_out: Sequence[Path], others: list[str]) -> list[Found]:
     """Images named one by one, and those in folders among them, in the order given."""
     found: dict[str, Found] = {}
     for source in sources:
         if is_folder(source):
             start = source.rstrip("/" + os.sep) or source
-            for image in find_images(source, left_out):
+            for image in find_images(source, left_out, others):
                 name = f"{as_text(start)}/{image.name}"
                 found.setdefault(name, image._replace(name=name))
         else:
@@ -127,14 +137,18 @@ def _find_given(sources: Sequence[str], left_out: Sequence[Path]) -> list[Found]
     return list(found.values())
 
 
-def find_images(folder: str, left_out: Sequence[Path] = ()) -> list[Found]:
+def find_images(
+    folder: str, left_out: Sequence[Path] = (), others: list[str] | None = None
+) -> list[Found]:
     """Every image under `folder`, in natural order; hidden files are left out.
+
+    others: is given the paths of the files that are no images by their names.
 
     A folder that cannot be searched is found with its `fault`; one with an image's name is found as
     an image that cannot be read. Links are followed, but never back into a folder they lie in.
     """
     shut = frozenset(os.path.realpath(path) for path in left_out)
-    return _in_natural_order(_search(folder, shut))
+    return _in_natural_order(_search(folder, shut, [] if others is None else others))
 
 
 def _in_natural_order(found: Iterable[Found]) -> list[Found]:
@@ -144,7 +158,7 @@ def _in_natural_order(found: Iterable[Found]) -> list[Found]:
     return sorted(found, key=lambda image: (natural(image.name), image.name))
 
 
-def _search(top: str, shut: frozenset[str]) -> Iterator[Found]:
+def _search(top: str, shut: frozenset[str], others: list[str]) -> Iterator[Found]:
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [("", (_identity(top),))]
     while waiting:
         inner, above = waiting.pop()
@@ -165,6 +179,8 @@ def _search(top: str, shut: frozenset[str]) -> Iterator[Found]:
                 itself = _identity(entry.path)
                 if itself not in above and os.path.realpath(entry.path) not in shut:
                     waiting.append((name, (*above, itself)))
+            elif not named_as_image:
+                others.append(entry.path)
             if named_as_image:
                 yield _found(name, entry.path)
 
@@ -264,9 +280,10 @@ def _examples(names: Sequence[str], noun: str) -> str:
     return shortened([f'"{name}"' for name in names], _MAX_NAMED, noun)
 
 
-def nothing_to_count(sources: Sequence[str]) -> ClipCountError:
+def nothing_to_count(sources: Sequence[str], passed_over: Counter[str]) -> ClipCountError:
     """The error for a search that found no image."""
+    others = f"; {passed_over_notice(passed_over)}" if passed_over else ""
     return ClipCountError(
-        f"no image in {', '.join(sources) or 'an empty list'}",
-        hint=f"images are told by their extension: {' '.join(sorted(IMAGE_SUFFIXES))}",
+        f"no image in {', '.join(sources) or 'an empty list'}{others}",
+        hint=f"images are recognized by their suffix: {' '.join(sorted(IMAGE_SUFFIXES))}",
     )

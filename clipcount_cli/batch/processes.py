@@ -8,7 +8,6 @@ number. No collective operation is waited in, so that a dead process stops nobod
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -16,6 +15,12 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import distributed
+from clipcount_cli.batch.messages import (
+    decode_jobs,
+    decode_outcome,
+    encode_jobs,
+    encode_outcome,
+)
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.interrupts import Stop
 
@@ -86,7 +91,7 @@ class Team:
             return
         with closing(make_pipeline().steps(self._claims(stop), stop)) as steps:
             for outcome in filter(None, steps):
-                self.store.set(f"outcome/{self._claimed.popleft()}", pickle.dumps(outcome))
+                self.store.set(f"outcome/{self._claimed.popleft()}", encode_outcome(outcome))
 
     def leave(self) -> None:
         """Tell the others; the first process, which may host the store, goes last."""
@@ -99,8 +104,7 @@ class Team:
 
     def _publish(self, jobs: Sequence[Job]) -> None:
         for page, start in enumerate(range(0, len(jobs), JOBS_PER_KEY)):
-            part = [tuple(job) for job in jobs[start : start + JOBS_PER_KEY]]
-            self.store.set(f"jobs/{page}", pickle.dumps(part))
+            self.store.set(f"jobs/{page}", encode_jobs(jobs[start : start + JOBS_PER_KEY]))
         self.store.set("written", b"0")
         self.store.set("jobs", str(len(jobs)))
 
@@ -128,8 +132,7 @@ class Team:
     def _job(self, index: int) -> Job:
         page, place = divmod(index, JOBS_PER_KEY)
         if self._page[0] != page:
-            jobs = pickle.loads(self.store.get(f"jobs/{page}"))
-            self._page = (page, [Job(*job) for job in jobs])
+            self._page = (page, decode_jobs(self.store.get(f"jobs/{page}")))
         return self._page[1][place]
 
     def _in_order(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
@@ -142,7 +145,7 @@ class Team:
     def _fetch(self, outcomes: dict[int, Outcome], index: int) -> bool:
         if not self._has(f"outcome/{index}"):
             return False
-        outcomes[index] = pickle.loads(self.store.get(f"outcome/{index}"))
+        outcomes[index] = decode_outcome(self.store.get(f"outcome/{index}"))
         self.store.delete_key(f"outcome/{index}")
         return True
 

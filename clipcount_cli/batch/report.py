@@ -1,8 +1,8 @@
-"""Rows become one HTML page that needs nothing else: no network, no server, no script of others.
+"""Rows become one HTML page that needs nothing else: no network, no server, no external script.
 
-commands -> run.py -> results.py (rows) -> [report.py]
-While a run goes on, its thumbnails wait in a file beside the page-to-be, written before their rows,
-so that a killed run loses none; the page is made of both at the end, one picture at a time. A run
+run.py -> results.py (rows) -> [report.py]
+While a run lasts, its thumbnails wait in a file beside the future page, written before their rows,
+so that a killed run loses none; the page is made of both at the end, one image at a time. A run
 that resumes a finished one takes the thumbnails of the rows it keeps from the page.
 """
 
@@ -11,20 +11,25 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
-from clipcount_cli.batch.results import Key, ResultRow, Settings
-from clipcount_cli.files import AppendOnlyFile, atomic_write
+from clipcount_cli.batch.results import Settings
+from clipcount_cli.batch.rows import Key, ResultRow
+from clipcount_cli.counting.heatmap import colour_ramp
+from clipcount_cli.files import AppendOnlyFile, as_text, atomic_write
 from clipcount_cli.version import __version__
 
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome
 
-_SHOWN_SETTINGS = {  # settings a reader of the page wants, and what to call them
+_SHOWN_SETTINGS = {  # those a reader of the page wants, and what to call them
     "weights": "weights",
     "weights_sha256": "sha256 of the weights",
     "device": "device",
@@ -32,20 +37,20 @@ _SHOWN_SETTINGS = {  # settings a reader of the page wants, and what to call the
     "folder": "folder",
     "prompts": "prompts",
     "tiles": "tiles",
-    "batch_windows": "windows a batch",
+    "batch_windows": "windows per batch",
     "shard": "shard",
 }
-
+_RAMP_STOPS = 12  # colours in the page's legend
 
 _DATA = re.compile(r'<script type="application/json" id="data">(.*)</script>')
 _PICTURE = re.compile(r'<script type="text/plain" id="(photo|overlay)(\d+)".*>(.*)</script>')
 
 
 class Thumbnails:
-    """The pictures of a page in the making: a file of lines that grows as rows are written."""
+    """The images of a future page: a file of lines that grows as rows are written."""
 
     def __init__(self, report: Path, kept: Sequence[ResultRow] = ()) -> None:
-        """`kept`: the rows of an earlier run that stay, and with them their pictures."""
+        """`kept`: the rows of an earlier run that stay, and with them their thumbnails."""
         path = thumbnails_path(report)
         if not kept:
             path.unlink(missing_ok=True)
@@ -72,7 +77,7 @@ class Thumbnails:
 
 
 def thumbnails_path(report: Path) -> Path:
-    """Where the pictures of a page in the making wait."""
+    """Where the thumbnails of a future page wait."""
     return report.with_name(f".{report.name}.thumbnails")
 
 
@@ -85,7 +90,7 @@ def _whole_length(file: BinaryIO) -> int:
 
 def _taken_back(page: Path, kept: Sequence[ResultRow]) -> Iterator[bytes]:
     """The lines that a finished page was made of, for rows that are still as it shows them."""
-    wanted = {_cells(row) for row in kept}
+    wanted = {tuple(_cells(row)) for row in kept}
     shown: list[tuple[Any, ...]] = []
     photo = ""
     with page.open(encoding="utf-8", errors="replace", newline="\n") as lines:
@@ -108,18 +113,23 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def write_report(path: Path, rows: Sequence[ResultRow], settings: Settings) -> None:
-    """Write the page of `rows` to `path`, with the thumbnails that waited beside it."""
-    before, after = _template().split("<!--pictures-->")
+def write_report(
+    path: Path, rows: Sequence[ResultRow], settings: Settings, csv: Path | None = None
+) -> None:
+    """Write the page of `rows` to `path`, with the thumbnails that waited beside it.
+
+    csv: the file of the rows, which the page links to.
+    """
+    before, after = _template().split("<!--images-->")
     waiting = thumbnails_path(path)
     with (
         atomic_write(path) as temporary,
         temporary.open("w", encoding="utf-8", newline="\n") as out,
     ):
-        out.write(_filled(before, rows, settings))
+        out.write(_filled(before, rows, settings, _link(path, csv)))
         if waiting.exists():
             with waiting.open("rb") as lines:
-                out.writelines(_pictures(lines, rows))
+                out.writelines(_images(lines, rows))
         out.write(after)
     waiting.unlink(missing_ok=True)
 
@@ -128,20 +138,44 @@ def _template() -> str:
     return resources.files("clipcount_cli").joinpath("assets/report.html").read_text("utf-8")
 
 
-def _filled(template: str, rows: Sequence[ResultRow], settings: Settings) -> str:
+def _filled(
+    template: str, rows: Sequence[ResultRow], settings: Settings, link: dict[str, str] | None
+) -> str:
     named = ((name, settings.get(key)) for key, name in _SHOWN_SETTINGS.items())
     shown = {name: value for name, value in named if value is not None}
     data = {
         "rows": [_cells(row) for row in rows],
         "settings": {name: _in_words(value) for name, value in shown.items()},
         "version": __version__,
+        "made": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "csv": link,
+        "ramp": ["#" + bytes(colour[:3]).hex() for colour in colour_ramp(_RAMP_STOPS)],
+        "regions": "region" in settings.get("columns", ()),
     }
-    title = html.escape(f"clipcount: {len(rows)} rows")
-    return template.replace("<!--title-->", title).replace("<!--data-->", script_json(data))
+    folder = settings.get("folder")
+    heading = html.escape(f"Counts in {Path(folder).name or folder}" if folder else "Counts")
+    filled = template.replace("<!--heading-->", heading).replace("<!--data-->", script_json(data))
+    return filled.replace("<!--title-->", f"{heading}, {data['made']}")
+
+
+def _link(page: Path, csv: Path | None) -> dict[str, str] | None:
+    """Name and relative address of the CSV, as seen from the page."""
+    if csv is None:
+        return None
+    try:
+        relative = os.path.relpath(csv.resolve(), page.parent.resolve())
+    except ValueError:  # another drive
+        return {"name": csv.name, "href": csv.resolve().as_uri()}
+    address = quote(os.fsencode(relative.replace(os.sep, "/")))
+    return {
+        "name": as_text(csv.name),
+        "href": address if address.startswith("..") else f"./{address}",
+    }
 
 
 def _cells(row: ResultRow) -> tuple[Any, ...]:
-    return (row.image, row.prompt, row.count, row.status, row.message, row.width, row.height)
+    cells = (row.image, row.prompt, row.count, row.status, row.message, row.width, row.height)
+    return (*cells, row.region) if row.region else cells
 
 
 def _in_words(value: Any) -> str:
@@ -156,17 +190,19 @@ def script_json(data: Any) -> str:
     return text
 
 
-def _pictures(lines: BinaryIO, rows: Sequence[ResultRow]) -> Iterator[str]:
-    """Inert elements that hold base64: the browser decodes a picture when its row is seen.
+def _images(lines: BinaryIO, rows: Sequence[ResultRow]) -> Iterator[str]:
+    """Inert elements that hold base64: the browser decodes an image when its row is seen.
 
     An overlay belongs to the photo before it.
     """
-    numbers: dict[Key, int] = {row.key: number for number, row in enumerate(rows)}
+    numbers: dict[Key, int] = {}
+    for number, row in enumerate(rows):
+        numbers.setdefault(row.key, number)
     last, photo_number = "", -1
     for line in lines:
         image, prompt, photo, overlay = json.loads(line)
-        number = numbers.pop((image, prompt), None)
-        if number is None:
+        number = numbers.pop((image, prompt), -1)
+        if number < 0:
             continue
         if image != last:
             last, photo_number = image, number

@@ -1,148 +1,28 @@
-"""Rows on disk: a CSV that grows by whole rows, survives a kill, and is taken up where it ended.
+"""Rows on disk: files that grow by whole rows, survive a kill, and resume where they ended.
 
-commands -> run.py -> [results.py]; report.py reads the same rows.
-What is on disk is at any moment a valid CSV but for a torn last line, which `--resume` repairs.
-JSON lines, where asked for, hold the same rows and follow the CSV: it alone decides what is done.
+commands/batch.py -> run.py -> [results.py] -> rows.py; report.py reads the same rows.
+What is on disk is at any moment a valid CSV except for a torn last line, which `--resume` repairs.
+JSON lines, if requested, hold the same rows and follow the CSV: it alone decides what is done. A
+workbook is written at the end, from a CSV that waits beside it.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from filelock import FileLock, Timeout
-
+from clipcount_cli.batch import workbook
+from clipcount_cli.batch.rows import Key, ResultRow, RowFormat
+from clipcount_cli.batch.summary import totals
 from clipcount_cli.errors import DataError, UsageError
-from clipcount_cli.files import AppendOnlyFile, atomic_write, exists, write_error
+from clipcount_cli.files import AppendOnlyFile, atomic_write, exists, require_replaceable
 
-COLUMNS = ("image", "prompt", "count", "status", "message", "width", "height", "weights")
-BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
-# What a spreadsheet takes for the start of a formula; the apostrophe, so that guarding is undoable.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'", "＝", "＋", "－", "＠")
-
-Key = tuple[str, str]  # image and prompt: what a row is about
 Settings = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class ResultRow:
-    """One line of results: how many of `prompt` are in `image`, or why nobody knows."""
-
-    image: str
-    prompt: str
-    count: float | None  # rounded to two decimals; None where failed
-    status: Literal["ok", "failed"]
-    message: str
-    width: int | None  # of the upright photograph
-    height: int | None
-    weights: str
-
-    @property
-    def key(self) -> Key:
-        return (self.image, self.prompt)
-
-    @property
-    def failed(self) -> bool:
-        return self.status == "failed"
-
-
-def encode_header(excel: bool = False) -> bytes:
-    """The CSV's first line."""
-    return ((BYTE_ORDER_MARK if excel else "") + ",".join(COLUMNS) + "\n").encode()
-
-
-def encode_row(row: ResultRow, excel: bool = False) -> bytes:
-    """A row as RFC 4180 with `\\n`; `excel`: cells that begin like a formula get an apostrophe."""
-    guard = _guard if excel else str
-    cells = (
-        guard(row.image),
-        guard(row.prompt),
-        "" if row.count is None else f"{row.count:.2f}",
-        row.status,
-        guard(row.message),
-        "" if row.width is None else str(row.width),
-        "" if row.height is None else str(row.height),
-        guard(row.weights),
-    )
-    return (",".join(map(_quote, cells)) + "\n").encode()
-
-
-def encode_json(row: ResultRow) -> bytes:
-    """A row as one line of JSON, with the CSV's columns as keys."""
-    return (json.dumps(asdict(row), ensure_ascii=False) + "\n").encode()
-
-
-def _guard(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
-
-
-def _unguard(cell: str) -> str:
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
-
-
-def _quote(cell: str) -> str:
-    if any(char in cell for char in ',"\r\n') or cell != cell.strip():
-        return '"' + cell.replace('"', '""') + '"'
-    return cell
-
-
-def decode_rows(data: bytes, name: str, excel: bool = False) -> list[ResultRow]:
-    """The rows of a CSV; a torn last line is left out.
-
-    name: what errors call the file. Raises DataError where it is no CSV of this tool.
-    """
-    header = encode_header(excel)
-    if header.startswith(data):  # killed before the first row
-        return []
-    if not data.startswith(header):
-        first = data.split(b"\n", 1)[0].decode("utf-8", "replace")[:200]
-        wanted = header.decode().strip()
-        raise DataError(f'{name} has other columns: it begins "{first}", not "{wanted}"')
-    records = list(_whole_records(data[len(header) :], name))
-    return [
-        _decode_row(cells, f"{name}, row {number}", excel)
-        for number, cells in enumerate(records, start=1)
-    ]
-
-
-def _whole_records(body: bytes, name: str) -> Iterator[list[str]]:
-    """Split at the line feeds that lie outside quotes; what follows the last is torn."""
-    record, begins = b"", 2
-    for number, line in enumerate(body.split(b"\n")[:-1], start=begins):
-        record += line + b"\n"
-        if record.count(b'"') % 2 == 0:
-            text = io.StringIO(record.decode("utf-8", "replace"), newline="")
-            try:
-                yield next(csv.reader(text, strict=True))
-            except csv.Error as error:
-                raise DataError(f"{name}, line {begins}: {error}") from error
-            record, begins = b"", number + 1
-
-
-def _decode_row(cells: Sequence[str], where: str, excel: bool) -> ResultRow:
-    unguard = _unguard if excel else str
-    try:
-        image, prompt, count, status, message, width, height, weights = cells
-        if status not in ("ok", "failed") or (status == "ok") != bool(count):
-            raise ValueError(f'status "{status}", count "{count}"')
-        return ResultRow(
-            image=unguard(image),
-            prompt=unguard(prompt),
-            count=float(count) if count else None,
-            status="ok" if status == "ok" else "failed",
-            message=unguard(message),
-            width=int(width) if width else None,
-            height=int(height) if height else None,
-            weights=unguard(weights),
-        )
-    except ValueError as error:
-        raise DataError(f"{where} is not a row of results: {error}") from error
+# What a run may change and still resume: the folder may have moved, and hold more images by now.
+_FREE_TO_CHANGE = {"folder", "rows", "sample"}
 
 
 def differences(saved: Settings, now: Settings, but: Collection[str] = ()) -> list[str]:
@@ -166,61 +46,64 @@ def _write(path: Path, data: bytes) -> None:
 
 @dataclass(frozen=True)
 class Targets:
-    """Where rows go."""
+    """Where rows go, and in which dialect."""
 
-    csv: Path | None  # None: stdout
+    csv: Path | None  # None: stdout; named .xlsx: a workbook
     json_lines: Path | None = None
-    excel: bool = False
+    form: RowFormat = field(default_factory=RowFormat)
+
+    @property
+    def is_workbook(self) -> bool:
+        return self.csv is not None and self.csv.suffix.lower() == workbook.SUFFIX
+
+    @property
+    def growing(self) -> Path | None:
+        """The CSV that grows: beside a workbook, which cannot, until the run is complete."""
+        if self.csv is None or not self.is_workbook:
+            return self.csv
+        return self.csv.with_name(f".{self.csv.name}.rows.csv")
 
     @property
     def settings(self) -> Path | None:
         """The settings of the run, kept beside its CSV so that another run can compare."""
         return None if self.csv is None else self.csv.with_name(f"{self.csv.name}.settings.json")
 
+    @property
+    def begun(self) -> bool:
+        """Whether rows of an earlier run are there."""
+        return any(path is not None and exists(path) for path in (self.csv, self.growing))
+
+    def saved_sample(self) -> list[str]:
+        """The names of the images by which an earlier run can be told from one of other images."""
+        try:
+            return list(read_settings(self).get("sample") or {})
+        except UsageError:
+            return []
+
     def encoders(self) -> list[tuple[Path | None, bytes, Callable[[ResultRow], bytes]]]:
-        """For each file its path, its first line and how a row is written."""
+        """For each growing file its path, its first line and how a row is written."""
         rows: list[tuple[Path | None, bytes, Callable[[ResultRow], bytes]]] = [
-            (self.csv, encode_header(self.excel), lambda row: encode_row(row, self.excel))
+            (self.growing, self.form.header, self.form.encode)
         ]
         if self.json_lines is not None:
-            rows.append((self.json_lines, b"", encode_json))
+            rows.append((self.json_lines, b"", self.form.encode_json))
         return rows
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keep other runs off the CSV; raises UsageError where one is at it."""
-        if self.csv is None:
-            yield
-            return
-        path = self.csv.with_name(f".{self.csv.name}.lock")
-        try:
-            lock = FileLock(path)
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise UsageError(
-                f"another run is writing {self.csv}", hint="wait for it, or name another --csv"
-            ) from None
-        except OSError as error:
-            raise write_error(path, error) from error
-        try:
-            yield
-        finally:
-            lock.release()
-            path.unlink(missing_ok=True)
-
     def read(self) -> list[ResultRow]:
-        """The whole rows on disk."""
-        if self.csv is None or not exists(self.csv):
-            return []
-        return decode_rows(self.csv.read_bytes(), str(self.csv), self.excel)
+        """The whole rows on disk; raises DataError if they are not those of a results file."""
+        if self.growing is not None and exists(self.growing):
+            return self.form.decode(self.growing.read_bytes(), str(self.growing))
+        if self.csv is not None and self.is_workbook and exists(self.csv):
+            return workbook.read_workbook(self.csv, self.form)
+        return []
 
     def rewrite(self, rows: Sequence[ResultRow]) -> None:
-        """Make the files hold exactly `rows`; a file that does already is left alone."""
+        """Make the growing files hold exactly `rows`; one that does already is left alone."""
         for path, header, encode in self.encoders():
             if path is None:
                 continue
             wanted = header + b"".join(map(encode, rows))
-            if not path.exists() or path.read_bytes() != wanted:
+            if not exists(path) or path.read_bytes() != wanted:
                 _write(path, wanted)
 
 
@@ -229,7 +112,8 @@ class ResultsFile:
 
     def __init__(self, targets: Targets, positions: Mapping[Key, int]) -> None:
         self.targets = targets
-        self.kept: list[ResultRow] = []
+        self.kept: list[ResultRow] = []  # rows of an earlier run that are not counted again
+        self.dropped: list[ResultRow] = []  # those of images that are no longer there
         self._positions = positions
         self._last = -1
         self._in_order = True
@@ -237,41 +121,41 @@ class ResultsFile:
 
     @property
     def planned(self) -> int:
-        """How many rows the finished file is to have."""
+        """The number of image-prompt pairs that the finished file is to have."""
         return len(self._positions)
 
-    @property
-    def kept_in_plan(self) -> int:
-        """How many of them were there already: `kept` may hold rows of images since removed."""
-        return sum(row.key in self._positions for row in self.kept)
-
     def start(self, settings: Settings) -> None:
-        """Start anew: what stood in the files is gone."""
-        for path, _, _ in self.targets.encoders():
+        """Replace what is in the files; nothing is touched if one of them cannot be replaced."""
+        files = [path for path, _, _ in self.targets.encoders()]
+        require_replaceable(*files, self.targets.settings)
+        # The CSV before the settings: old rows never meet new ones.
+        for path, header, _ in reversed(self.targets.encoders()):
             if path is not None:
-                path.unlink(missing_ok=True)  # before the settings: old rows never meet new ones
+                _write(path, header)
         self._save(settings)
-        self._open(write_headers=True)
+        self._open(header_on_stdout=True)
 
     def resume(self, settings: Settings) -> None:
-        """Keep the rows that are done, in `kept`; what failed or is torn is dropped.
+        """Keep the rows that are done, in `kept`; drop what failed, is torn or no longer planned.
 
-        Raises UsageError where the rows on disk were made with other settings.
+        Raises UsageError if the rows on disk were made with other settings.
         """
+        files = [path for path, _, _ in self.targets.encoders()]
+        require_replaceable(*files, self.targets.settings)
         rows = self._read_comparable(settings)
-        done = {row.key: row for row in rows if not row.failed}
-        self.kept = self._ordered(list(done.values()))
+        done = {(row.key, row.region): row for row in rows if not row.failed}
+        self.kept = self._ordered([row for row in done.values() if row.key in self._positions])
+        self.dropped = [row for row in done.values() if row.key not in self._positions]
         self._save(settings)
         self.targets.rewrite(self.kept)
-        placed = [self._positions[row.key] for row in self.kept if row.key in self._positions]
-        self._last = placed[-1] if placed else -1
-        self._open(write_headers=False)
+        self._last = self._positions[self.kept[-1].key] if self.kept else -1
+        self._open()
 
     def append(self, rows: Sequence[ResultRow]) -> None:
         """Put rows on disk, in the order given."""
         for row in rows:
             position = self._positions[row.key]
-            self._in_order &= position > self._last
+            self._in_order &= position >= self._last
             self._last = max(position, self._last)
         for file, encoder in self._files:
             file.append(b"".join(map(encoder, rows)))
@@ -286,10 +170,17 @@ class ResultsFile:
         if not self._in_order:
             self.targets.rewrite(self._ordered(self.targets.read()))
 
-    def _open(self, write_headers: bool) -> None:
+    def finish(self, rows: Sequence[ResultRow]) -> None:
+        """Turn the rows of a complete run into a workbook, if that is what was requested."""
+        growing, csv = self.targets.growing, self.targets.csv
+        if self.targets.is_workbook and csv is not None and growing is not None:
+            workbook.write_workbook(csv, rows, self.targets.form, totals(rows))
+            growing.unlink()
+
+    def _open(self, header_on_stdout: bool = False) -> None:
         for path, header, encoder in self.targets.encoders():
             file = AppendOnlyFile(path)
-            if write_headers and header:
+            if path is None and header_on_stdout:
                 file.append(header)
             self._files.append((file, encoder))
 
@@ -302,36 +193,49 @@ class ResultsFile:
         try:
             rows = self.targets.read()
         except DataError as error:
-            raise UsageError(f"cannot go on: {error}", hint=_FRESH_HINT) from error
+            raise UsageError(f"cannot resume: {error}", hint=_FRESH_HINT) from error
         if not rows:
             return []
         saved = read_settings(self.targets)
-        if found := differences(saved, settings, but={"rows"}):  # there may be more by now
-            listed = "; ".join(found)
+        if found := differences(saved, settings, but=_FREE_TO_CHANGE):
             raise UsageError(
-                f"{self.targets.csv} was made with other settings: {listed}", hint=_FRESH_HINT
+                f"{self.targets.csv} was made with other settings: {'; '.join(found)}",
+                hint=_FRESH_HINT,
             )
+        if saved.get("folder") != settings.get("folder"):
+            self._require_same_images(saved, settings, rows)
         return rows
 
-    def _ordered(self, rows: list[ResultRow]) -> list[ResultRow]:
-        """In the order of the run; a row of an image that is gone stays behind its neighbour."""
-        places: list[int] = []
-        for row in rows:
-            places.append(self._positions.get(row.key, places[-1] if places else -1))
-        return [rows[i] for i in sorted(range(len(rows)), key=places.__getitem__)]
+    def _require_same_images(
+        self, saved: Settings, now: Settings, rows: Sequence[ResultRow]
+    ) -> None:
+        """Refuse another folder whose images only have the names of those that were counted."""
+        before, after = saved.get("sample") or {}, now.get("sample") or {}
+        counted = {row.image for row in rows if not row.failed}
+        for name in sorted(counted & {*before} & {*after}):
+            if before[name] != after[name]:
+                raise UsageError(
+                    f"{self.targets.csv} was made from other images: {name} in {saved['folder']} "
+                    f"was not the {name} in {now['folder']}",
+                    hint=_FRESH_HINT,
+                )
+
+    def _ordered(self, rows: Sequence[ResultRow]) -> list[ResultRow]:
+        """In the order of the run; the regions of one image stay as they are."""
+        return sorted(rows, key=lambda row: self._positions[row.key])
 
 
-_FRESH_HINT = "name another --csv, or start anew with --overwrite"
+_FRESH_HINT = "name another --csv, or start again with --overwrite"
 
 
 def read_settings(targets: Targets) -> dict[str, Any]:
-    """The settings kept beside a CSV; raises UsageError where they are gone."""
+    """The settings kept beside a CSV; raises UsageError if they are missing or damaged."""
     path = targets.settings
     try:
         saved: dict[str, Any] = json.loads(path.read_bytes()) if path else {}
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{path}, which tells how {targets.csv} was made, cannot be read: {error}",
+            f"{path}, which records how {targets.csv} was made, cannot be read: {error}",
             hint=_FRESH_HINT,
         ) from error
     return saved

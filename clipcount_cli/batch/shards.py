@@ -2,21 +2,24 @@
 
 commands -> run.py -> [shards.py] -> results.py
 Part I of N counted every N-th image beginning with the I-th, so joining is dealing the images back,
-one part after the other; what each part was to hold stands in the settings kept beside it.
+one part after the other; the settings kept beside a part say what it should hold.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from clipcount_cli.batch.results import ResultRow, ResultsFile, Targets, differences, read_settings
+from clipcount_cli.batch.results import ResultsFile, Targets, differences, read_settings
+from clipcount_cli.batch.rows import ResultRow, RowFormat
 from clipcount_cli.errors import DataError, UsageError
 
-_OF_ONE_PART = {"shard", "rows"}  # settings in which parts differ
+# Settings in which parts differ: each machine has its own path to the folder.
+_OF_ONE_PART = {"shard", "rows", "folder", "sample"}
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -32,27 +35,33 @@ def parse_shard(text: str) -> tuple[int, int]:
 def merge(parts: Sequence[str], targets: Targets) -> list[ResultRow]:
     """Join the CSVs of all parts in `targets`, in the order of a run that was never parted.
 
-    Raises UsageError where they do not belong together, DataError where one is not finished.
+    Raises UsageError if they do not belong together, DataError if one is not finished.
     """
-    sources = [Targets(Path(part), excel=targets.excel) for part in parts]
-    settings = [read_settings(source) for source in sources]
+    settings = [read_settings(Targets(Path(part))) for part in parts]
+    sources = [
+        Targets(Path(part), form=RowFormat.of(kept))
+        for part, kept in zip(parts, settings, strict=True)
+    ]
     numbers = _numbers(parts, settings)
     groups = [_images(source, kept) for source, kept in zip(sources, settings, strict=True)]
     in_order = [groups[place] for place in sorted(range(len(parts)), key=numbers.__getitem__)]
     dealt = itertools.zip_longest(*in_order, fillvalue=())
     rows = [row for turn in dealt for image in turn for row in image]
-    whole = {**settings[0], "shard": None, "rows": len(rows)}
-    with ResultsFile(targets, {row.key: place for place, row in enumerate(rows)}) as results:
+    positions = {key: place for place, key in enumerate(dict.fromkeys(row.key for row in rows))}
+    form = replace(targets.form, regions=sources[0].form.regions)
+    whole = {**settings[0], **form.settings, "shard": None, "rows": len(positions)}
+    with ResultsFile(replace(targets, form=form), positions) as results:
         results.start(whole)
         results.append(rows)
+    results.finish(rows)
     return rows
 
 
 def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[int]:
-    """Which part each file is, once it is sure that they make a whole."""
+    """Which part each file is, once it is certain that they are all parts of one run."""
     shards = [kept.get("shard") for kept in settings]
     if None in shards:
-        raise UsageError(f"{parts[shards.index(None)]} is no part: it was made without --shard")
+        raise UsageError(f"{parts[shards.index(None)]} is not a part: it was made without --shard")
     for part, kept in zip(parts[1:], settings[1:], strict=True):
         if found := differences(settings[0], kept, but=_OF_ONE_PART):
             raise UsageError(f"{part} differs from {parts[0]}: {'; '.join(found)}")
@@ -60,7 +69,8 @@ def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[i
     if len(set(totals)) > 1 or sorted(numbers) != list(range(1, totals[0] + 1)):
         given = ", ".join(map(str, shards))
         raise UsageError(
-            f"these parts make no whole: {given}", hint=f"name each of the {totals[0]} parts once"
+            f"these are not all parts of one run: {given}",
+            hint=f"name parts 1 to {totals[0]} once each",
         )
     return list(numbers)
 
@@ -69,9 +79,10 @@ def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, 
     """A part's rows, image by image."""
     rows = source.read()
     planned = settings.get("rows")
-    if len(rows) != planned:
+    done = len({row.key for row in rows})
+    if done != planned:
         raise DataError(
-            f"{source.csv} is not finished: it has {len(rows)} of {planned} rows",
+            f"{source.csv} is not finished: it has {done} of {planned} rows",
             hint="run that part again with --resume",
         )
     return [tuple(group) for _, group in itertools.groupby(rows, key=attrgetter("image"))]

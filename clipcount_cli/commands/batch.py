@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,22 @@ EXAMPLES = """clipcount batch folder/ --prompt "red apples" --csv counts.csv
 clipcount batch folder/ --csv counts.csv --report counts.html
 clipcount batch folder/ --csv counts.csv --resume"""
 INPUT, PROMPTS = "Input", "What to count"
+
+
+class Delimiter(str, Enum):
+    """What separates the cells of a CSV."""
+
+    comma = "comma"
+    semicolon = "semicolon"
+    tab = "tab"
+
+
+class HeatmapFormat(str, Enum):
+    """The file format of heatmaps."""
+
+    png = "png"
+    jpg = "jpg"
+
 
 FoldersArgument = Annotated[
     list[str] | None,
@@ -61,7 +78,8 @@ CsvOption = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="CSV to write, one row per image and prompt; - writes to standard output.",
+        help="CSV to write, one row per image and prompt; - writes to standard output. FILE.xlsx: "
+        "a workbook, written at the end (needs the extra xlsx).",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -79,11 +97,25 @@ HeatmapsOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+HeatmapFormatOption = Annotated[
+    HeatmapFormat, typer.Option(help="File format of the heatmaps.", rich_help_panel=OUTPUT)
+]
+SummaryOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.csv",
+        help="Write totals per prompt: images, failed, total, mean, median, min, max.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+DelimiterOption = Annotated[
+    Delimiter, typer.Option(help="Separator of the CSV's cells.", rich_help_panel=OUTPUT)
+]
 ReportOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.html",
-        help="Write one self-contained page: a sortable table with thumbnails.",
+        help="Write one self-contained page: totals, and a sortable table with overlays.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -92,7 +124,7 @@ ExcelOption = Annotated[
     typer.Option(
         "--excel",
         help="Make the CSV safe for Excel: add a byte-order mark and escape cells that start like "
-        "a formula.",
+        "a formula; with --delimiter semicolon also write decimal commas.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -152,7 +184,10 @@ def batch(
     csv: CsvOption,
     json_lines: JsonLinesOption = None,
     heatmaps: HeatmapsOption = None,
+    heatmap_format: HeatmapFormatOption = HeatmapFormat.png,
     report: ReportOption = None,
+    summary: SummaryOption = None,
+    delimiter: DelimiterOption = Delimiter.comma,
     excel: ExcelOption = False,
     resume: ResumeOption = False,
     overwrite: OverwriteOption = False,
@@ -167,7 +202,9 @@ def batch(
     merge: MergeOption = False,
 ) -> None:
     """Count in every image of a folder and write one CSV row per image and prompt."""
-    from clipcount_cli.batch.run import BatchRequest, print_summary, run
+    from clipcount_cli.batch.request import BatchRequest
+    from clipcount_cli.batch.rows import DELIMITERS, RowFormat
+    from clipcount_cli.batch.run import print_summary, run
 
     request = BatchRequest(
         sources=sources or [],
@@ -177,8 +214,10 @@ def batch(
         prompts_file=prompts,
         json_lines=json_lines,
         heatmaps=heatmaps,
+        heatmap_suffix=f".{heatmap_format.value}",
         report=report,
-        excel=excel,
+        summary=summary,
+        form=RowFormat(delimiter=DELIMITERS[delimiter.value], excel=excel),
         resume=resume,
         overwrite=overwrite,
         fail_fast=fail_fast,
@@ -188,6 +227,6 @@ def batch(
         shard=shard,
         merge=merge,
     )
-    summary = run(request, lambda: open_counter(weights, device, precision))
-    print_summary(summary)
-    raise typer.Exit(summary.exit_code)
+    ended = run(request, lambda: open_counter(weights, device, precision))
+    print_summary(ended)
+    raise typer.Exit(ended.exit_code)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from clipcount_cli.counting.counter import CountResult
 
-_COLOURS, _COLOUR_RANGE = "turbo", (0.1, 0.92)  # of matplotlib, without its dark ends
 _OPAQUE_FROM = 0.4  # level from which the photograph shows through least; below, in proportion
 _OPACITY = 0.85
 _LEVELS = 256
@@ -34,8 +33,22 @@ _LEVELS = 256
 _STRIP, _INK, _QUIET_INK = (24, 24, 27), (255, 255, 255), (190, 190, 196)  # around the photograph
 _MIN_PANEL_PX = 360  # in width; a narrower photograph stands between dark margins
 _MAX_LINES = 4  # of a prompt
-_TICKS = (0.0, 0.05, 0.25, 0.5, 1.0)
 _PAGE_ASPECT = 4 / 3  # several panels fill roughly this shape
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """What a heatmap shows, and how its values from 0 to 1 become colours."""
+
+    name: str
+    colours: str  # of matplotlib
+    colour_range: tuple[float, float]  # without their dark ends
+    exponent: float  # colours follow this power of the value
+    ticks: tuple[float, ...]
+
+
+_DENSITY = _Measure("density", "turbo", (0.1, 0.92), 0.5, (0.0, 0.05, 0.25, 0.5, 1.0))
+_SIMILARITY = _Measure("similarity", "plasma", (0.15, 1.0), 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
 
 
 def overlay(pixels: NDArray[np.uint8], density: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -43,11 +56,25 @@ def overlay(pixels: NDArray[np.uint8], density: NDArray[np.float32]) -> NDArray[
 
     Where the density is zero the photograph stays as it is, to the bit.
     """
+    return _overlay(pixels, density, _DENSITY)
+
+
+def colour_ramp(levels: int) -> NDArray[np.uint8]:
+    """The colours of `levels` equal steps of the square root of density: (levels, 4) RGBA."""
+    colours = np.frombuffer(_palette(_DENSITY), np.uint8).reshape(-1, 3)
+    level = np.linspace(0, 1, levels)
+    chosen = colours[np.rint(level * (_LEVELS - 1)).astype(int)]
+    return np.column_stack([chosen, np.rint(_opacity(level))]).astype(np.uint8)
+
+
+def _overlay(
+    pixels: NDArray[np.uint8], values: NDArray[np.float32], measure: _Measure
+) -> NDArray[np.uint8]:
     height, width = pixels.shape[:2]
-    bounded = np.sqrt(np.nan_to_num(np.clip(density, 0, 1)))
+    bounded = np.nan_to_num(np.clip(values, 0, 1)) ** measure.exponent
     levels = Image.fromarray((bounded * (_LEVELS - 1) + 0.5).astype(np.uint8))
     levels = levels.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(_coloured(Image.fromarray(pixels), levels))
+    return np.asarray(_coloured(Image.fromarray(pixels), levels, measure))
 
 
 def panels(pixels: NDArray[np.uint8], results: Sequence[CountResult]) -> NDArray[np.uint8]:
@@ -57,7 +84,7 @@ def panels(pixels: NDArray[np.uint8], results: Sequence[CountResult]) -> NDArray
     A photograph smaller than its density map is enlarged by a whole number.
     """
     maps = [result.density * np.float32(DENSITY_SCALE) for result in results]
-    return _page(pixels, results, maps, "density")
+    return _page(pixels, results, maps, _DENSITY)
 
 
 def similarity_panels(
@@ -67,19 +94,19 @@ def similarity_panels(
 
     Nothing is drawn where it is negative: those patches are unlike the prompt.
     """
-    return _page(pixels, results, maps, "similarity")
+    return _page(pixels, results, maps, _SIMILARITY)
 
 
 def _page(
     pixels: NDArray[np.uint8],
     results: Sequence[CountResult],
     maps: Sequence[NDArray[np.float32]],
-    measure: str,
+    measure: _Measure,
 ) -> NDArray[np.uint8]:
     photo = _enlarged(pixels, maps[0].shape)
     width, height = max(photo.shape[1], _MIN_PANEL_PX), photo.shape[0]
     style = _Style.of(width, height)
-    headers = [_header(result, width, style) for result in results]
+    headers = [_header(_title(result, measure), result.prompt, width, style) for result in results]
     header_height = max(header.height for header in headers)
     footer = _colour_bar(measure, width, style)
     panel_height = header_height + height + footer.height
@@ -90,7 +117,7 @@ def _page(
     for index, (header, values) in enumerate(zip(headers, maps, strict=True)):
         left, top = (index % columns) * (width + gap), (index // columns) * (panel_height + gap)
         page.paste(header, (left, top + (header_height - header.height) // 2))
-        shown = Image.fromarray(overlay(photo, values))
+        shown = Image.fromarray(_overlay(photo, values, measure))
         page.paste(shown, (left + (width - shown.width) // 2, top + header_height))
         page.paste(footer, (left, top + header_height + height))
     return np.asarray(page)
@@ -116,16 +143,21 @@ class _Style:
         return round(self.font * 1.3)
 
 
-def _header(result: CountResult, width: int, style: _Style) -> Image.Image:
-    """The count, large, and beside it the prompt in as many lines as it takes."""
-    number_font, font = _font(round(style.font * 1.5), bold=True), _font(style.font)
-    number = f"{result.count:.1f}"
-    prompt_left = round(2 * style.gap + number_font.getlength(number))
-    lines = _wrapped(result.prompt, font, width - prompt_left - style.gap)
+def _title(result: CountResult, measure: _Measure) -> str:
+    """What stands before the prompt: a similarity says nothing about how many there are."""
+    return f"{result.count:.1f}" if measure is _DENSITY else "similarity to"
+
+
+def _header(title: str, prompt: str, width: int, style: _Style) -> Image.Image:
+    """The title, large, and beside it the prompt in as many lines as it takes."""
+    title_size = round(style.font * (1.5 if title[0].isdigit() else 1))
+    title_font, font = _font(title_size, bold=True), _font(style.font)
+    prompt_left = round(2 * style.gap + title_font.getlength(title))
+    lines = _wrapped(prompt, font, width - prompt_left - style.gap)
     height = max(round(style.font * 1.5 * 1.3), style.line * len(lines)) + 2 * style.gap
     header = Image.new("RGB", (width, height), _STRIP)
     draw = ImageDraw.Draw(header)
-    draw.text((style.gap, height / 2), number, _INK, number_font, anchor="lm")
+    draw.text((style.gap, height / 2), title, _INK, title_font, anchor="lm")
     top = height / 2 - style.line * (len(lines) - 1) / 2
     for index, line in enumerate(lines):
         draw.text((prompt_left, top + index * style.line), line, _INK, font, anchor="lm")
@@ -162,7 +194,7 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     return line + "…"
 
 
-def _colour_bar(measure: str, width: int, style: _Style) -> Image.Image:
+def _colour_bar(measure: _Measure, width: int, style: _Style) -> Image.Image:
     """What the colours mean: the measure from 0 to 1, laid on the strip as on the photograph."""
     font = _font(max(11, round(style.font * 0.7)))
     thickness = max(8, round(style.font * 0.6))
@@ -177,7 +209,7 @@ def _colour_bar(measure: str, width: int, style: _Style) -> Image.Image:
     bar = Image.new("RGB", (width, height), _STRIP)
     levels = np.linspace(0, _LEVELS - 1, length).round().astype(np.uint8)
     ramp = Image.fromarray(np.broadcast_to(levels, (thickness, length)).copy())
-    bar.paste(_coloured(Image.new("RGB", ramp.size, _STRIP), ramp), (left, style.gap))
+    bar.paste(_coloured(Image.new("RGB", ramp.size, _STRIP), ramp, measure), (left, style.gap))
     draw = ImageDraw.Draw(bar)
     line = max(1, style.font // 20)
     draw.rectangle(
@@ -185,31 +217,37 @@ def _colour_bar(measure: str, width: int, style: _Style) -> Image.Image:
         outline=_QUIET_INK,
         width=line,
     )
-    for tick in _TICKS:
-        x = left + math.sqrt(tick) * (length - 1)
+    for tick in measure.ticks:
+        x = left + tick**measure.exponent * (length - 1)
         draw.line((x, bottom, x, (bottom + text_top) // 2), _QUIET_INK, line)
         draw.text((x, text_top), f"{tick:g}", _QUIET_INK, font, anchor="mt")
     beside = left + length + half_label + style.gap
-    if beside + font.getlength(measure) < width:
-        draw.text((beside, style.gap + thickness / 2), measure, _QUIET_INK, font, anchor="lm")
+    if beside + font.getlength(measure.name) < width:
+        draw.text((beside, style.gap + thickness / 2), measure.name, _QUIET_INK, font, anchor="lm")
     return bar
 
 
-def _coloured(photo: Image.Image, levels: Image.Image) -> Image.Image:
+def _coloured(photo: Image.Image, levels: Image.Image, measure: _Measure) -> Image.Image:
     """Lay the colour of each 8-bit level over `photo`, the more opaque the higher it is."""
     colours = levels.copy()
-    colours.putpalette(_palette())
-    level = np.linspace(0, 1, _LEVELS)
-    opacity = np.minimum(level / _OPAQUE_FROM, 1) * _OPACITY * 255
+    colours.putpalette(_palette(measure))
+    opacity = _opacity(np.linspace(0, 1, _LEVELS))
     mask = levels.point([round(value) for value in opacity])
     return Image.composite(colours.convert("RGB"), photo, mask)
 
 
+def _opacity(level: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How opaque a colour lies over the photo, 0 to 255."""
+    return np.minimum(level / _OPAQUE_FROM, 1) * _OPACITY * 255
+
+
 @functools.cache
-def _palette() -> bytes:
+def _palette(measure: _Measure) -> bytes:
     from matplotlib import colormaps  # 0.2 s: paid only when a heatmap is drawn
 
-    colours = colormaps[_COLOURS](np.linspace(*_COLOUR_RANGE, _LEVELS), bytes=True)[:, :3]
+    colours = colormaps[measure.colours](np.linspace(*measure.colour_range, _LEVELS), bytes=True)[
+        :, :3
+    ]
     return bytes(np.ascontiguousarray(colours, np.uint8))
 
 

@@ -309,7 +309,7 @@ def test_no_part_is_overwritten_by_the_whole(weights, photos, tmp_path):
     result = batch(weights, "--merge", part, "--csv", part, "--overwrite")
 
     assert result.exit_code == 2
-    assert "part.csv is to be read" in result.stderr
+    assert "part.csv is an input" in result.stderr
     assert part.read_bytes() == before
 
 
@@ -455,7 +455,7 @@ def test_heatmaps_that_would_be_counted_are_refused(run, photos, tmp_path, place
     result = run(photos, "--heatmaps", tmp_path / place)
 
     assert result.exit_code == 2
-    assert "would lie among the photographs" in result.stderr
+    assert "would lie among the images" in result.stderr
     assert f"--heatmaps {photos / 'heatmaps'}" in result.stderr
 
 
@@ -485,7 +485,7 @@ def test_shards_join_to_the_whole(weights, photos, tmp_path):
     assert again.exit_code == 0, again.output
 
 
-def test_shards_that_make_no_whole_are_refused(weights, photos, tmp_path):
+def test_shards_that_are_not_all_parts_are_refused(weights, photos, tmp_path):
     part = tmp_path / "part.csv"
     batch(weights, photos, "--csv", part, "--shard", "1/2")
 
@@ -496,7 +496,7 @@ def test_shards_that_make_no_whole_are_refused(weights, photos, tmp_path):
     torn = batch(weights, "--merge", part, other, "--csv", tmp_path / "joined.csv")
 
     assert (alone.exit_code, torn.exit_code) == (2, 1)
-    assert "make no whole: 1/2" in alone.stderr
+    assert "not all parts of one run: 1/2" in alone.stderr
     assert "part.csv is not finished: it has 2 of 3 rows" in torn.stderr
 
 

@@ -28,6 +28,7 @@ from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.windows import Origin
 from clipcount_cli.errors import DeviceError
 from clipcount_cli.interrupts import Interruption
+from clipcount_cli.locks import exclusive
 
 pytestmark = pytest.mark.slow
 
@@ -113,7 +114,7 @@ def test_files_that_vanish_during_the_run_fail_alone(photos):
 
     faults = [outcome.fault for outcome in count_all(jobs())]
 
-    assert faults == ["", "2.png does not exist", ""]
+    assert faults == ["", "2.png does not exist (check the spelling and the folder)", ""]
 
 
 def test_only_so_many_images_are_held_at_once(photos):
@@ -267,7 +268,7 @@ def test_handlers_are_put_back(monkeypatch):
 def test_a_second_run_on_the_same_csv_is_refused(weights, photos, tmp_path):
     out = tmp_path / "out.csv"
 
-    with Targets(out).locked():
+    with exclusive(out):
         result = batch(weights, photos, "--csv", out)
 
     assert result.exit_code == 2

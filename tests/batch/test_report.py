@@ -16,12 +16,18 @@ from photo_folders import batch, draw, draw_folder, save_weights
 from clipcount_cli.batch.pictures import thumbnail
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.report import Thumbnails, script_json, thumbnails_path, write_report
-from clipcount_cli.batch.results import ResultRow
+from clipcount_cli.batch.rows import ResultRow
+from clipcount_cli.batch.summary import totals
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 ATTACK = "<img src=x onerror=alert(1)>.jpg"
-SETTINGS = {"weights": "small@01234567", "precision": "fp32", "prompts": ["</script><b>"]}
-ROWS = 5000
+SETTINGS = {
+    "weights": "small@01234567",
+    "precision": "fp32",
+    "prompts": ["</script><b>"],
+    "folder": "/data/<i>Tray",
+}
+ROWS = 2000
 
 # Runs inside the page, as a person would go about it, and leaves what it saw in the document.
 PROBE = """
@@ -34,6 +40,10 @@ const type = (id, value) => {
   document.getElementById(id).value = value;
   document.getElementById(id).dispatchEvent(new Event("input"));
 };
+const totals = () => [...document.querySelectorAll("#totals article")].map((article) =>
+  Object.fromEntries([["prompt", article.querySelector("h3").textContent],
+    ...[...article.querySelectorAll("dt")].map((dt) =>
+      [dt.textContent, dt.nextSibling.textContent])]));
 function look() {
   saw.drawn = document.querySelectorAll("tbody tr").length;
   saw.images = cells("image").slice(0, 3);
@@ -43,19 +53,34 @@ function look() {
   type("search", "photo 12 red"); saw.found = document.getElementById("shown").textContent;
   type("search", ""); type("status", "failed"); saw.failed = cells("image");
   saw.message = cells("status");
-  type("status", "");
+  saw.failedTotals = totals();
+  type("status", ""); type("search", "red");
+  saw.redTotals = totals();
+  saw.redFigures = document.getElementById("figures").textContent;
+  type("search", "");
+  saw.totals = totals();
+  saw.bars = document.querySelectorAll("#totals article:first-child rect").length;
+  saw.link = document.querySelector("header a").getAttribute("href");
+  saw.heading = document.querySelector("h1").textContent;
   const picture = document.querySelector(".picture");
-  const overlay = picture.querySelector(".overlay");
-  saw.before = getComputedStyle(overlay).opacity;
-  overlay.style.transition = "none";
+  const overlay = picture.querySelector(".overlay"), photo = picture.querySelector(".photo");
+  saw.overlayAtFirst = getComputedStyle(overlay).visibility;
+  const [plain, laid] = document.querySelectorAll(".controls .switch button");
+  plain.click(); saw.overlayAfterPhoto = getComputedStyle(overlay).visibility;
+  laid.click(); saw.overlayAfterOverlay = getComputedStyle(overlay).visibility;
   picture.click();
-  saw.after = getComputedStyle(overlay).opacity;
-  saw.pressed = picture.getAttribute("aria-pressed");
-  const photo = picture.querySelector(".photo");
+  const viewer = document.getElementById("viewer");
+  saw.viewer = [viewer.open, viewer.querySelector("figcaption").textContent];
+  saw.larger = viewer.querySelector(".picture").clientWidth / picture.clientWidth;
+  document.getElementById("next").click();
+  saw.turned = viewer.querySelector("figcaption").textContent;
+  document.getElementById("close").click();
+  saw.closed = !viewer.open;
+  dispatchEvent(new Event("beforeprint"));
+  saw.printed = document.querySelectorAll("tbody tr").length;
   return Promise.all([photo.decode(), overlay.decode()]).then(() => {
     saw.sizes = [photo.naturalWidth, overlay.naturalWidth];
     saw.elements = document.querySelectorAll("img[src=x]").length;
-    saw.bars = document.querySelectorAll("#histogram rect").length;
     saw.listed = document.querySelector("#failures li").textContent;
     saw.settings = document.querySelector("#settings").textContent;
   });
@@ -108,13 +133,13 @@ def make_report(path, number):
         rows.append(row)
         waiting.append(outcome)
     waiting.close()
-    write_report(path, rows, SETTINGS)
+    write_report(path, rows, SETTINGS, path.parent / "sub" / "out #1.csv")
     return rows
 
 
 @pytest.fixture(scope="module")
 def visit(tmp_path_factory):
-    """What a browser sees on a page of 5,000 rows."""
+    """What a browser sees on a page of 2,000 rows."""
     if CHROMIUM is None:
         pytest.skip("no chromium here")
     folder = tmp_path_factory.mktemp("report")
@@ -164,14 +189,54 @@ def test_a_click_on_a_heading_sorts(visit):
 def test_the_filter_leaves_what_was_asked_for(visit):
     wanted = [r for r in visit.rows if "photo" in r.image and "12" in r.image and "red" in r.prompt]
 
-    assert visit.found == f"{len(wanted)} of 5,000 rows"
+    assert visit.found == f"{len(wanted)} of 2,000 rows"
     assert visit.failed == ["photo 7.jpg"]
     assert visit.message == ["failed: photo 7.jpg is cut off"]
 
 
 @pytest.mark.browser
-def test_a_click_on_a_thumbnail_shows_the_overlay(visit):
-    assert (visit.before, visit.after, visit.pressed) == ("0", "0.85", "true")
+def test_overlays_show_at_once_and_one_switch_takes_them_off(visit):
+    seen = (visit.overlayAtFirst, visit.overlayAfterPhoto, visit.overlayAfterOverlay)
+
+    assert seen == ("visible", "hidden", "visible")
+
+
+@pytest.mark.browser
+def test_a_click_on_a_thumbnail_enlarges_it(visit):
+    first, second = visit.rows[0], visit.rows[1]
+
+    assert visit.viewer == [True, f"{first.count:.1f}{first.prompt}{first.image}"]
+    assert visit.larger > 3
+    assert visit.turned == f"{second.count:.1f}{second.prompt}{second.image}"
+    assert visit.closed
+
+
+@pytest.mark.browser
+def test_totals_per_prompt_follow_the_filter(visit):
+    expected = {total.prompt: total for total in totals(visit.rows)}
+
+    assert [shown["prompt"] for shown in visit.totals] == list(expected)
+    for shown in visit.totals:
+        total = expected[shown["prompt"]]
+        for name in ("total", "mean", "median", "min", "max"):
+            number = float(shown[name].replace(",", ""))
+            assert number == pytest.approx(getattr(total, name), abs=0.051)
+        assert (shown["images"], shown["failed"]) == (f"{total.images:,}", f"{total.failed:,}")
+    assert visit.redTotals == [shown for shown in visit.totals if shown["prompt"] == "red apples"]
+    assert visit.failedTotals[0]["total"] == "–"
+    assert visit.redFigures.startswith("images1,000rows1,000failed1counted in all")
+    assert visit.bars > 5
+
+
+@pytest.mark.browser
+def test_all_rows_are_printed(visit):
+    assert visit.printed == ROWS
+
+
+@pytest.mark.browser
+def test_the_page_says_of_what_it_is_and_links_to_the_csv(visit):
+    assert visit.heading == "Counts in <i>Tray"
+    assert visit.link == "./sub/out%20%231.csv"
 
 
 @pytest.mark.browser
@@ -182,10 +247,9 @@ def test_names_and_prompts_show_as_text(visit):
 
 
 @pytest.mark.browser
-def test_failures_settings_and_distribution_are_shown(visit):
+def test_failures_and_settings_are_shown(visit):
     assert visit.listed == "photo 7.jpg is cut off"
     assert "small@01234567" in visit.settings
-    assert visit.bars > 5
 
 
 def test_the_page_asks_nothing_of_a_network(tmp_path):

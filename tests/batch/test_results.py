@@ -1,4 +1,4 @@
-"""Rows on disk: what goes in comes back, and a file cut off anywhere is taken up again."""
+"""Rows on disk: what goes in comes back, and a file cut off anywhere is resumed."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ import io
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from held_files import held
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipcount_cli.batch.results import (
-    COLUMNS,
-    ResultRow,
-    ResultsFile,
-    Targets,
-    decode_rows,
-    encode_header,
-    encode_row,
-)
+from clipcount_cli.batch.results import ResultsFile, Targets
+from clipcount_cli.batch.rows import COLUMNS, ResultRow, RowFormat
 from clipcount_cli.errors import ClipCountError, DataError, UsageError
 from clipcount_cli.files import AppendOnlyFile, as_name, as_text
 
@@ -48,18 +43,55 @@ def rows(draw):
     )
 
 
-@settings(deadline=None)
-@given(st.lists(rows(), max_size=6), st.booleans())
-def test_rows_come_back_from_the_csv_as_they_went_in(written, excel):
-    data = encode_header(excel) + b"".join(encode_row(row, excel) for row in written)
+formats = st.builds(RowFormat, delimiter=st.sampled_from(",;\t"), excel=st.booleans())
 
-    assert decode_rows(data, "out.csv", excel) == written
+
+@settings(deadline=None)
+@given(st.lists(rows(), max_size=6), formats)
+def test_rows_come_back_from_the_csv_as_they_went_in(written, form):
+    data = form.header + b"".join(map(form.encode, written))
+
+    assert form.decode(data, "out.csv") == written
+
+
+plain_texts = st.text(st.sampled_from("abc é,;'\"=\t.12"), min_size=1, max_size=12).map(
+    lambda text: text.strip(" \t") or "x"
+)
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.lists(rows(), min_size=1, max_size=6),
+    st.lists(plain_texts, min_size=6, max_size=6),
+    st.sampled_from(",;\t"),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    st.sampled_from(["\n", "\r\n", "\r"]),
+    st.booleans(),
+)
+def test_rows_come_back_from_the_csv_that_a_spreadsheet_saved(
+    written, names, delimiter, encoding, line_end, comma
+):
+    written = [
+        replace(row, image=name, prompt=name, message="", weights="tiny@01234567")
+        for row, name in zip(written, names, strict=False)
+    ]
+    decimal = "," if comma else "."
+    sheet = io.StringIO(newline="")
+    writer = csv.writer(sheet, delimiter=delimiter, lineterminator=line_end)
+    writer.writerow([column.title() for column in COLUMNS])
+    for row in written:
+        count = "" if row.count is None else f"{row.count:.12g}".replace(".", decimal)
+        cells = [row.image, row.prompt, count, row.status, row.message]
+        writer.writerow([*cells, row.width, row.height, row.weights])
+        writer.writerow([])
+
+    assert RowFormat().decode(sheet.getvalue().encode(encoding), "out.csv") == written
 
 
 @settings(deadline=None)
 @given(st.lists(rows(), max_size=6))
 def test_other_readers_of_csv_see_the_same_cells(written):
-    data = encode_header() + b"".join(encode_row(row) for row in written)
+    data = RowFormat().header + b"".join(map(RowFormat().encode, written))
 
     read = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
 
@@ -72,12 +104,12 @@ def test_other_readers_of_csv_see_the_same_cells(written):
 @settings(deadline=None)
 @given(st.lists(rows(), min_size=1, max_size=4), st.data())
 def test_a_csv_cut_off_anywhere_has_the_rows_that_are_whole(written, data):
-    pieces = [encode_header(), *map(encode_row, written)]
+    pieces = [RowFormat().header, *map(RowFormat().encode, written)]
     whole = b"".join(pieces)
     cut = data.draw(st.integers(0, len(whole)))
     ends = [len(b"".join(pieces[: n + 1])) for n in range(len(pieces))]
 
-    found = decode_rows(whole[:cut], "out.csv")
+    found = RowFormat().decode(whole[:cut], "out.csv")
 
     assert found == written[: max(0, sum(end <= cut for end in ends) - 1)]
 
@@ -101,7 +133,7 @@ def test_undecodable_bytes_are_spelt_out():
 def test_excel_guards_cells_that_begin_like_a_formula(cell):
     row = ResultRow(cell, "apples", 1.0, "ok", "", 1, 1, "tiny@01234567")
 
-    cells = next(csv.reader([encode_row(row, excel=True).decode()]))
+    cells = next(csv.reader([RowFormat(excel=True).encode(row).decode()]))
 
     assert cells[0] == f"'{cell}"
 
@@ -134,17 +166,17 @@ def finish(targets, order, settings=SETTINGS):
 
 
 @settings(deadline=None, max_examples=40)
-@given(cut=st.integers(0, 400), failed=st.sets(st.sampled_from("abcd")), excel=st.booleans())
-def test_a_resumed_file_equals_an_undisturbed_one(cut, failed, excel):
+@given(cut=st.integers(0, 400), failed=st.sets(st.sampled_from("abcd")), form=formats)
+def test_a_resumed_file_equals_an_undisturbed_one(cut, failed, form):
     with tempfile.TemporaryDirectory() as folder:
-        check_resume(Path(folder), cut, failed, excel)
+        check_resume(Path(folder), cut, failed, form)
 
 
-def check_resume(folder, cut, failed, excel):
+def check_resume(folder, cut, failed, form):
     order = positions(*"abcd")
-    undisturbed = Targets(folder / "whole.csv", folder / "whole.jsonl", excel)
+    undisturbed = Targets(folder / "whole.csv", folder / "whole.jsonl", form)
     write(undisturbed, [row(name) for name in "abcd"], order)
-    broken = Targets(folder / "broken.csv", folder / "broken.jsonl", excel)
+    broken = Targets(folder / "broken.csv", folder / "broken.jsonl", form)
     write(broken, [row(name, "failed" if name in failed else "ok") for name in "abcd"], order)
     for path in (broken.csv, broken.json_lines):
         path.write_bytes(path.read_bytes()[:cut])
@@ -165,13 +197,67 @@ def test_rows_that_are_done_are_not_counted_again(tmp_path):
     assert [r.image for r in targets.read()] == list("abcd")
 
 
-def test_rows_of_images_removed_since_stay_where_they_were(tmp_path):
-    targets = Targets(tmp_path / "out.csv")
+def test_rows_of_images_that_are_gone_are_dropped(tmp_path):
+    targets = Targets(tmp_path / "out.csv", tmp_path / "out.jsonl")
     write(targets, [row("a"), row("b"), row("c", "failed"), row("d")], positions(*"abcd"))
 
     finish(targets, positions(*"acd"))
 
-    assert [r.image for r in targets.read()] == list("abcd")
+    assert [r.image for r in targets.read()] == list("acd")
+    assert targets.json_lines.read_text().count("\n") == 3
+
+
+SAMPLE = {"a": "0123", "b": "4567"}
+
+
+def resume_elsewhere(tmp_path, sample):
+    targets = Targets(tmp_path / "out.csv")
+    order = positions(*"abc")
+    with ResultsFile(targets, order) as results:
+        results.start({**SETTINGS, "folder": "/old/photos", "sample": SAMPLE})
+        results.append([row("a"), row("b", "failed")])
+    return finish(targets, order, {**SETTINGS, "folder": "/new/photos", "sample": sample})
+
+
+@pytest.mark.parametrize("sample", [SAMPLE, {}, {"a": "0123", "b": "mended"}, {"c": "89ab"}])
+def test_a_run_resumes_in_a_folder_that_moved(tmp_path, sample):
+    assert resume_elsewhere(tmp_path, sample) == {("a", "apples")}
+
+
+def test_a_run_does_not_resume_in_a_folder_of_other_images_with_the_same_names(tmp_path):
+    with pytest.raises(UsageError, match="made from other images: a in /old/photos"):
+        resume_elsewhere(tmp_path, {"a": "another"})
+
+
+@pytest.mark.parametrize("which", ["csv", "json_lines", "settings"])
+@pytest.mark.parametrize("again", ["start", "resume"])
+def test_where_one_file_cannot_be_replaced_all_are_left_alone(tmp_path, which, again):
+    targets = Targets(tmp_path / "out.csv", tmp_path / "out.jsonl")
+    write(targets, [row("a"), row("b", "failed")], positions(*"ab"))
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    with held(getattr(targets, which)), pytest.raises(ClipCountError, match=r"cannot write .*out"):
+        getattr(ResultsFile(targets, positions(*"ab")), again)(SETTINGS)
+
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_rows_stay_when_another_program_holds_the_file_as_the_run_ends(tmp_path):
+    targets = Targets(tmp_path / "out.csv")
+    order = positions(*"abc")
+    write(targets, [row("a"), row("b", "failed"), row("c")], order)
+    results = ResultsFile(targets, order)
+    results.resume(SETTINGS)
+    results.append([row("b")])
+
+    with held(targets.csv), pytest.raises(ClipCountError, match="cannot write") as refused:
+        results.__exit__()
+    kept = {r.image for r in targets.read()}
+    finish(targets, order)
+
+    assert "another program" in refused.value.hint
+    assert kept == {*"abc"}
+    assert [r.image for r in targets.read()] == list("abc")
 
 
 @pytest.mark.parametrize(
@@ -214,24 +300,10 @@ def test_a_csv_whose_settings_are_gone_is_refused(tmp_path):
 
 
 def test_a_row_edited_into_nonsense_is_named(tmp_path):
-    data = encode_header() + b"a.jpg,apples,many,ok,,1,1,tiny@01234567\n"
+    data = RowFormat().header + b"a.jpg,apples,many,ok,,1,1,tiny@01234567\n"
 
     with pytest.raises(DataError, match=r"out\.csv, row 1 is not a row of results"):
-        decode_rows(data, "out.csv")
-
-
-def test_a_second_run_on_one_csv_is_refused(tmp_path):
-    targets = Targets(tmp_path / "out.csv")
-
-    with targets.locked(), pytest.raises(UsageError, match="another run is writing"):
-        targets.locked().__enter__()
-
-
-def test_a_lock_leaves_nothing_behind(tmp_path):
-    with Targets(tmp_path / "out.csv").locked():
-        pass
-
-    assert list(tmp_path.iterdir()) == []
+        RowFormat().decode(data, "out.csv")
 
 
 def test_a_full_disk_leaves_whole_rows(tmp_path):

@@ -1,0 +1,90 @@
+"""What the processes of one batch send each other: JSON, and the bytes of images behind it.
+
+processes.py -> [messages.py]
+Whoever reaches the store's port can write into it, so nothing read from it may be able to run code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from clipcount_cli.batch.plan import Job
+from clipcount_cli.errors import ClipCountError
+
+if TYPE_CHECKING:
+    from clipcount_cli.batch.pictures import Thumbnail
+    from clipcount_cli.batch.pipeline import Outcome
+
+
+def encode_jobs(jobs: Sequence[Job]) -> bytes:
+    return json.dumps(jobs).encode()
+
+
+def decode_jobs(data: bytes) -> list[Job]:
+    """The jobs that `encode_jobs` was given; raises ClipCountError for anything else."""
+    try:
+        return [_job(cells) for cells in json.loads(data)]
+    except (ValueError, TypeError) as error:
+        raise _no_message(error) from error
+
+
+def _job(cells: Sequence[Any]) -> Job:
+    image, path, prompts, fault = cells
+    return Job(_text(image), _text(path), tuple(map(_text, prompts)), _text(fault))
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """An outcome as one line of JSON, then the bytes of its thumbnails."""
+    thumbnails = [thumbnail for thumbnail in outcome.extras if thumbnail is not None]
+    parts = [part for thumbnail in thumbnails for part in thumbnail]
+    lengths = [None if made is None else [*map(len, made)] for made in outcome.extras]
+    facts = {**outcome._asdict(), "extras": lengths}
+    return json.dumps(facts).encode() + b"\n" + b"".join(parts)
+
+
+def decode_outcome(data: bytes) -> Outcome:
+    """The outcome that `encode_outcome` was given; raises ClipCountError for anything else."""
+    from clipcount_cli.batch.pipeline import Outcome
+
+    line, _, blob = data.partition(b"\n")
+    try:
+        facts = json.loads(line)
+        return Outcome(
+            job=_job(facts["job"]),
+            counts=tuple(map(float, facts["counts"])),
+            size=(int(facts["size"][0]), int(facts["size"][1])),
+            note=_text(facts["note"]),
+            fault=_text(facts["fault"]),
+            extras=tuple(_thumbnails(facts["extras"], blob)),
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise _no_message(error) from error
+
+
+def _thumbnails(lengths: Iterable[Sequence[int] | None], blob: bytes) -> Iterator[Thumbnail | None]:
+    """Cut `blob` into the thumbnails whose parts have these `lengths`."""
+    from clipcount_cli.batch.pictures import Thumbnail  # loads torch
+
+    start = 0
+    for pair in lengths:
+        if pair is None:
+            yield None
+            continue
+        middle, end = start + pair[0], start + sum(pair)
+        yield Thumbnail(blob[start:middle], blob[middle:end])
+        start = end
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _no_message(error: Exception) -> ClipCountError:
+    return ClipCountError(
+        f"another process sent what is no part of this run: {error}",
+        hint="start the run again, on a network that only its machines can reach",
+    )

@@ -1,0 +1,155 @@
+"""What `clipcount batch` was asked to do, and what is refused before anything is read.
+
+commands/batch.py -> [request.py] -> run.py
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipcount_cli.batch import workbook
+from clipcount_cli.batch.plan import Plan
+from clipcount_cli.batch.prompts_file import PROMPTS_FILE
+from clipcount_cli.batch.results import Targets
+from clipcount_cli.batch.rows import RowFormat
+from clipcount_cli.errors import UsageError
+from clipcount_cli.files import (
+    exists,
+    is_file,
+    is_folder,
+    is_same_file,
+    require_distinct,
+    require_suffix,
+    require_writable,
+)
+
+if TYPE_CHECKING:
+    from clipcount_cli.counting.counter import Tiles
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", "")
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What `clipcount batch` was asked to do."""
+
+    sources: Sequence[str]
+    csv: str  # "-": stdout
+    from_file: str | None = None
+    prompts: Sequence[str] = ()
+    prompts_file: Path | None = None
+    json_lines: Path | None = None
+    heatmaps: Path | None = None
+    heatmap_suffix: str = ".png"
+    report: Path | None = None
+    summary: Path | None = None
+    form: RowFormat = field(default_factory=RowFormat)
+    resume: bool = False
+    overwrite: bool = False
+    fail_fast: bool = False
+    tiles: Tiles = 1
+    batch_windows: int | None = None
+    workers: int | None = None
+    shard: str | None = None  # "I/N"
+    merge: bool = False  # `sources` are the finished CSVs of all shards
+
+    @property
+    def targets(self) -> Targets:
+        return Targets(None if self.csv == "-" else Path(self.csv), self.json_lines, self.form)
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files to write."""
+        files = (self.targets.csv, self.json_lines, self.report, self.summary)
+        return [path for path in files if path is not None]
+
+    @property
+    def own_files(self) -> list[Path]:
+        """The outputs and what is kept beside them."""
+        kept = (self.targets.settings, self.targets.growing)
+        return [*self.outputs, *(path for path in kept if path is not None)]
+
+
+def check(request: BatchRequest) -> None:
+    """Refuse contradictory options and unusable output names, before anything is read."""
+    if request.resume and request.overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", hint="leave one out")
+    if request.resume and request.csv == "-":
+        raise UsageError("stdout cannot be resumed", hint="name a file: --csv out.csv --resume")
+    require_distinct(*request.outputs, *_lists(request))
+    for path in request.outputs:
+        if exists(path) and not is_file(path):
+            raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
+    _check_suffixes(request)
+    check_existing(request)
+    if request.heatmaps and exists(request.heatmaps) and not is_folder(request.heatmaps):
+        raise UsageError(f"{request.heatmaps} is not a folder", hint="--heatmaps takes a folder")
+
+
+def _check_suffixes(request: BatchRequest) -> None:
+    require_suffix(request.targets.csv, "--csv", *TABLE_SUFFIXES, workbook.SUFFIX)
+    require_suffix(request.json_lines, "--json-lines", ".jsonl", ".ndjson", ".json", ".txt", "")
+    require_suffix(request.report, "--report", ".html", ".htm")
+    require_suffix(request.summary, "--summary", *TABLE_SUFFIXES)
+    if request.targets.is_workbook:
+        workbook.require_openpyxl()
+        if request.form.excel or request.form.delimiter != ",":
+            raise UsageError(
+                "--excel and --delimiter are for CSV files", hint="leave them out for .xlsx"
+            )
+
+
+def check_existing(request: BatchRequest) -> None:
+    """Refuse to replace what exists; repeated once no other run can make it appear."""
+    begun = request.targets.begun
+    if begun and not (request.resume or request.overwrite):
+        raise UsageError(
+            f"{request.csv} exists already",
+            hint="continue with --resume, start again with --overwrite, or name another file",
+        )
+    resumed = request.resume and begun  # else what is there is of no run known here
+    require_writable(*request.outputs, overwrite=request.overwrite or resumed)
+
+
+def _lists(request: BatchRequest) -> list[Path]:
+    """The files that say which images, and what to count in them."""
+    named = [request.prompts_file, request.from_file and Path(request.from_file)]
+    if len(request.sources) == 1 and not request.prompts and request.prompts_file is None:
+        named.append(Path(request.sources[0], PROMPTS_FILE))
+    return [path for path in named if path]
+
+
+def spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
+    """Refuse to write over an input, or heatmaps where they would be read as images."""
+    for output in request.outputs:
+        if exists(output) and any(is_same_file(Path(source), output) for source in sources):
+            raise UsageError(
+                f"{output} is an input, and would be overwritten", hint="name another file"
+            )
+    if request.heatmaps is None:
+        return
+    place = request.heatmaps.resolve()
+    for folder in filter(os.path.isdir, sources):
+        if Path(folder).resolve().is_relative_to(place):
+            raise UsageError(
+                f"heatmaps in {request.heatmaps} would lie among the images in {folder}",
+                hint=f"name another folder: --heatmaps {Path(folder, 'heatmaps')}",
+            )
+
+
+def refuse_existing_heatmaps(request: BatchRequest, plan: Plan) -> None:
+    """Raise UsageError if a heatmap to draw exists already."""
+    from clipcount_cli.batch.pictures import heatmap_path
+
+    folder = request.heatmaps
+    if folder is None or request.overwrite or request.resume or not is_folder(folder):
+        return
+    for job in plan.jobs:
+        for prompt in job.prompts:
+            path = heatmap_path(folder, job.image, prompt, request.heatmap_suffix)
+            if exists(path):
+                require_writable(path)

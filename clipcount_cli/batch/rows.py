@@ -1,0 +1,206 @@
+"""A row of results, and how it is written and read: CSV in several dialects, and JSON lines.
+
+run.py -> results.py (files that grow by rows) -> [rows.py]; summary.py and workbook.py use it too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from clipcount_cli.errors import DataError
+
+COLUMNS = ("image", "prompt", "count", "status", "message", "width", "height", "weights")
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t"}
+BYTE_ORDER_MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
+# What a spreadsheet takes for the start of a formula; the apostrophe, so that guarding is undoable.
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "'", "＝", "＋", "－", "＠")
+
+Key = tuple[str, str]  # image and prompt: what a row is about
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One line of results: how many of `prompt` are in `image`, or why that is not known."""
+
+    image: str
+    prompt: str
+    count: float | None  # rounded to two decimals; None if failed
+    status: Literal["ok", "failed"]
+    message: str
+    width: int | None  # of the upright image
+    height: int | None
+    weights: str
+    region: str = ""  # the label of a mask; only in files with that column
+
+    @property
+    def key(self) -> Key:
+        return (self.image, self.prompt)
+
+    @property
+    def failed(self) -> bool:
+        return self.status == "failed"
+
+
+@dataclass(frozen=True)
+class RowFormat:
+    """The dialect of a results CSV."""
+
+    delimiter: str = ","
+    excel: bool = False  # byte-order mark, guarded cells; with semicolons also decimal commas
+    regions: bool = False  # a last column `region`
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> RowFormat:
+        """The dialect of a run, from the settings that it kept."""
+        return cls(
+            delimiter=settings.get("delimiter", ","),
+            excel=bool(settings.get("excel")),
+            regions="region" in settings.get("columns", ()),
+        )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What `of` reads."""
+        return {
+            "columns": list(self.columns),
+            "delimiter": self.delimiter,
+            "excel": self.excel,
+        }
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*COLUMNS, "region") if self.regions else COLUMNS
+
+    @property
+    def header(self) -> bytes:
+        """The first line."""
+        return self.encode_header(self.columns)
+
+    def encode_header(self, columns: Sequence[str]) -> bytes:
+        """The first line of a table of this dialect."""
+        mark = BYTE_ORDER_MARK if self.excel else ""
+        return f"{mark}{self.delimiter.join(columns)}\n".encode()
+
+    def encode(self, row: ResultRow) -> bytes:
+        """A row as RFC 4180 with `\\n`."""
+        texts = (row.image, row.prompt)
+        facts = (row.status, row.message, row.width, row.height, row.weights)
+        return self.encode_cells((*texts, row.count, *facts, *self._region(row)))
+
+    def encode_cells(self, cells: Iterable[str | int | float | None]) -> bytes:
+        """Any row of this dialect: text guarded and quoted, two decimals, None as an empty cell."""
+        return (
+            self.delimiter.join(self._quote(self._spell(cell)) for cell in cells) + "\n"
+        ).encode()
+
+    def encode_json(self, row: ResultRow) -> bytes:
+        """A row as one line of JSON, with the CSV's columns as keys."""
+        facts = asdict(row)
+        chosen = {column: facts[column] for column in self.columns}
+        return (json.dumps(chosen, ensure_ascii=False) + "\n").encode()
+
+    def decode(self, data: bytes, name: str) -> list[ResultRow]:
+        """The rows of a CSV of this dialect, a torn last line left out; also as resaved by others.
+
+        name: what errors call the file. Raises DataError if it is no results file.
+        """
+        if self.header.startswith(data):  # killed before the first row
+            return []
+        if data.startswith(self.header):
+            records = _whole_records(data[len(self.header) :], self.delimiter, name)
+        else:
+            records = _resaved_records(data, self.columns, name)
+        return [
+            self.decode_cells(cells, f"{name}, row {number}")
+            for number, cells in enumerate(records, start=1)
+        ]
+
+    def decode_cells(self, cells: Sequence[str], where: str) -> ResultRow:
+        """A row from its cells; raises DataError if they are not those of a result."""
+        unguard = _unguard if self.excel else str
+        try:
+            image, prompt, count, status, message, width, height, weights, *rest = cells
+            if status not in ("ok", "failed") or (status == "ok") != bool(count):
+                raise ValueError(f'status "{status}", count "{count}"')
+            (region,) = rest if self.regions else ("", *rest)
+            return ResultRow(
+                image=unguard(image),
+                prompt=unguard(prompt),
+                count=float(count.replace(",", ".")) if count else None,
+                status="ok" if status == "ok" else "failed",
+                message=unguard(message),
+                width=int(width) if width else None,
+                height=int(height) if height else None,
+                weights=unguard(weights),
+                region=unguard(region),
+            )
+        except ValueError as error:
+            raise DataError(f"{where} is not a row of results: {error}") from error
+
+    def _region(self, row: ResultRow) -> tuple[str, ...]:
+        return (row.region,) if self.regions else ()
+
+    def _spell(self, cell: str | int | float | None) -> str:
+        if isinstance(cell, float):
+            decimal = "," if self.excel and self.delimiter == ";" else "."
+            return f"{cell:.2f}".replace(".", decimal)
+        if isinstance(cell, str) and self.excel and cell.startswith(FORMULA_STARTS):
+            return f"'{cell}"
+        return "" if cell is None else str(cell)
+
+    def _quote(self, cell: str) -> str:
+        if any(char in cell for char in f'"\r\n{self.delimiter}') or cell != cell.strip():
+            return '"' + cell.replace('"', '""') + '"'
+        return cell
+
+
+def _unguard(cell: str) -> str:
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
+
+
+def _whole_records(body: bytes, delimiter: str, name: str) -> Iterator[list[str]]:
+    """Split at the line feeds that lie outside quotes; what follows the last is torn."""
+    record, begins = b"", 2
+    for number, line in enumerate(body.split(b"\n")[:-1], start=begins):
+        record += line + b"\n"
+        if record.count(b'"') % 2 == 0:
+            text = io.StringIO(record.decode("utf-8", "replace"), newline="")
+            try:
+                yield next(csv.reader(text, delimiter=delimiter, strict=True))
+            except csv.Error as error:
+                raise DataError(f"{name}, line {begins}: {error}") from error
+            record, begins = b"", number + 1
+
+
+def _resaved_records(data: bytes, columns: Sequence[str], name: str) -> Iterator[list[str]]:
+    """The records of a results CSV that another program saved: its encoding, line ends, delimiter.
+
+    Raises DataError if the columns are others.
+    """
+    text = _decoded(data, name)
+    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
+    for delimiter in DELIMITERS.values():
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            if [cell.strip().lower() for cell in next(reader)] != list(columns):
+                continue
+            yield from (cells for cells in reader if any(cells))
+        except csv.Error as error:
+            raise DataError(f"{name}, line {reader.line_num}: {error}") from error
+        return
+    wanted = ",".join(columns)
+    raise DataError(f'{name} has other columns: it begins "{first[:200]}", not "{wanted}"')
+
+
+def _decoded(data: bytes, name: str) -> str:
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f'{name} is not UTF-8: save it as "CSV UTF-8"') from error
