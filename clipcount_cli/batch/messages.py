@@ -25,14 +25,14 @@ def encode_jobs(jobs: Sequence[Job]) -> bytes:
 def decode_jobs(data: bytes) -> list[Job]:
     """The jobs that `encode_jobs` was given; raises ClipCountError for anything else."""
     try:
-        return [_job(cells) for cells in json.loads(data)]
+        return [_job(cells) for cells in _list(json.loads(data))]
     except (ValueError, TypeError) as error:
         raise _no_message(error) from error
 
 
-def _job(cells: Sequence[Any]) -> Job:
-    image, path, prompts, fault = cells
-    return Job(_text(image), _text(path), tuple(map(_text, prompts)), _text(fault))
+def _job(cells: Any) -> Job:
+    image, path, prompts, fault = _list(cells)
+    return Job(_text(image), _text(path), tuple(map(_text, _list(prompts))), _text(fault))
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -53,7 +53,7 @@ def decode_outcome(data: bytes) -> Outcome:
         facts = json.loads(line)
         return Outcome(
             job=_job(facts["job"]),
-            counts=tuple(map(float, facts["counts"])),
+            counts=tuple(map(float, _list(facts["counts"]))),
             size=(int(facts["size"][0]), int(facts["size"][1])),
             note=_text(facts["note"]),
             fault=_text(facts["fault"]),
@@ -75,6 +75,12 @@ def _thumbnails(lengths: Iterable[Sequence[int] | None], blob: bytes) -> Iterato
         middle, end = start + pair[0], start + sum(pair)
         yield Thumbnail(blob[start:middle], blob[middle:end])
         start = end
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r} is not a list")
+    return value
 
 
 def _text(value: Any) -> str:
