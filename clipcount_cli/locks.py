@@ -12,7 +12,7 @@ from clipcount_cli.errors import ClipCountError, UsageError
 
 if sys.platform == "win32":
 
-    def try_lock(handle: int) -> bool | None:
+    def try_lock(handle: int) -> bool | None:  # noqa: ARG001
         """Lock an open file until it is closed: None, since Windows locks bytes, not files."""
         return None
 

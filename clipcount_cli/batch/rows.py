@@ -93,7 +93,7 @@ class RowFormat:
         facts = (row.status, row.message, row.width, row.height, row.weights)
         return self.encode_cells((*texts, row.count, *facts, *self._region(row)))
 
-    def encode_cells(self, cells: Iterable[str | int | float | None]) -> bytes:
+    def encode_cells(self, cells: Iterable[str | float | None]) -> bytes:
         """Any row of this dialect: text guarded and quoted, two decimals, None as an empty cell."""
         return (
             self.delimiter.join(self._quote(self._spell(cell)) for cell in cells) + "\n"
@@ -146,7 +146,7 @@ class RowFormat:
     def _region(self, row: ResultRow) -> tuple[str, ...]:
         return (row.region,) if self.regions else ()
 
-    def _spell(self, cell: str | int | float | None) -> str:
+    def _spell(self, cell: str | float | None) -> str:
         if isinstance(cell, float):
             decimal = "," if self.excel and self.delimiter == ";" else "."
             return f"{cell:.2f}".replace(".", decimal)

@@ -24,7 +24,8 @@ from PIL import Image
 from clipcount_cli import console
 from clipcount_cli.api import Counter, load_counter
 from clipcount_cli.batch.plan import make_plan
-from clipcount_cli.batch.run import BatchRequest, default_pipeline
+from clipcount_cli.batch.request import BatchRequest
+from clipcount_cli.batch.run import default_pipeline
 from clipcount_cli.commands.options import DeviceOption, Precision, PrecisionOption, WeightsOption
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.windows import cut_windows, resize_shorter_side, window_origins

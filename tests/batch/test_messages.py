@@ -53,6 +53,9 @@ def test_outcomes_come_back_bit_for_bit(sent):
 class Hostile:
     """Runs when it is unpickled."""
 
+    def __init__(self, place):
+        self.place = place
+
     def __reduce__(self):
         return os.mkdir, (str(self.place),)
 
@@ -75,8 +78,7 @@ def test_what_is_no_message_is_refused_in_words(forged):
 
 
 def test_a_pickle_in_the_store_is_not_run(tmp_path):
-    hostile = Hostile()
-    hostile.place = tmp_path / "made"
+    hostile = Hostile(tmp_path / "made")
     store = dist.HashStore()
     team = Team(store, 0, 2)
     store.set("jobs/0", pickle.dumps(hostile))

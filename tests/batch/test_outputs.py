@@ -183,11 +183,11 @@ def test_a_folder_of_nothing_but_other_files_says_which(weights, tmp_path, out):
 
 
 def test_a_failed_row_says_what_to_do_next(weights, photos, out):
-    (photos / "prompts.csv").write_text("image,prompt\ngone.png,apples\n")
+    (photos / "prompts.csv").write_text("image,prompt\n1.png,apples\ngone.png,apples\n")
 
     batch(weights, photos, "--csv", out)
 
-    assert read(out)[0]["message"] == "gone.png does not exist (check the spelling and the folder)"
+    assert read(out)[1]["message"] == "gone.png does not exist (check the spelling and the folder)"
 
 
 def test_a_run_that_ends_while_another_waits_is_not_overwritten(weights, photos, out, monkeypatch):
