@@ -18,6 +18,7 @@ from clipcount_cli.batch.rows import ResultRow, RowFormat
 from clipcount_cli.batch.summary import COLUMNS as SUMMARY_COLUMNS
 from clipcount_cli.batch.summary import Total
 from clipcount_cli.errors import DataError, UsageError
+from clipcount_cli.extras import install_hint
 from clipcount_cli.files import atomic_write
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def require_openpyxl() -> None:
     except ImportError as error:
         raise UsageError(
             "writing .xlsx needs openpyxl, which is not installed",
-            hint="pip install openpyxl (the extra clipcount-cli[xlsx]), or name a .csv file",
+            hint=f"{install_hint('xlsx')}, or name a .csv file",
         ) from error
 
 
