@@ -31,8 +31,8 @@ def decode_jobs(data: bytes) -> list[Job]:
 
 
 def _job(cells: Any) -> Job:
-    image, path, prompts, fault = _list(cells)
-    return Job(_text(image), _text(path), tuple(map(_text, _list(prompts))), _text(fault))
+    image, path, prompts, fault, counted_before = _list(cells)
+    return Job(_text(image), _text(path), _texts(prompts), _text(fault), _texts(counted_before))
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -55,7 +55,7 @@ def decode_outcome(data: bytes) -> Outcome:
             job=_job(facts["job"]),
             counts=tuple(map(float, _list(facts["counts"]))),
             size=(int(facts["size"][0]), int(facts["size"][1])),
-            note=_text(facts["note"]),
+            notes=_texts(facts["notes"]),
             fault=_text(facts["fault"]),
             extras=tuple(_thumbnails(facts["extras"], blob)),
         )
@@ -81,6 +81,10 @@ def _list(value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise TypeError(f"{value!r} is not a list")
     return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(map(_text, _list(value)))
 
 
 def _text(value: Any) -> str:

@@ -25,14 +25,14 @@ from clipcount_cli.errors import ClipCountError
 
 paths = st.binary(min_size=1, max_size=12).map(os.fsdecode)
 prompts = st.lists(st.text(max_size=8), min_size=1, max_size=3).map(tuple)
-jobs = st.builds(Job, paths, paths, prompts, st.text(max_size=8))
+jobs = st.builds(Job, paths, paths, prompts, st.text(max_size=8), prompts)
 thumbnails = st.none() | st.builds(Thumbnail, st.binary(max_size=9), st.binary(max_size=9))
 counted = st.builds(
     Outcome,
     job=jobs,
     counts=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple),
     size=st.tuples(st.integers(0, 10**5), st.integers(0, 10**5)),
-    note=st.text(max_size=9),
+    notes=prompts,
     fault=paths,
     extras=st.lists(thumbnails, max_size=3).map(tuple),
 )
@@ -67,8 +67,8 @@ class Hostile:
         b"{}",
         b"[1]",
         b"nonsense",
-        b'[["a", "b", ["c"], 1]]',
-        json.dumps({"job": ["a", "b", ["c"], ""], "counts": "x"}).encode(),
+        b'[["a", "b", ["c"], 1, []]]',
+        json.dumps({"job": ["a", "b", ["c"], "", []], "counts": "x"}).encode(),
     ],
 )
 def test_what_is_no_message_is_refused_in_words(forged):
