@@ -87,9 +87,7 @@ def name_of(param: TyperArgument | TyperOption) -> str:
     """`IMAGE`, `--json`, `-q, --quiet` or `--csv FILE`."""
     if isinstance(param, TyperArgument):
         return param.metavar or (param.name or "").upper()
-    names = ", ".join(sorted(param.opts, key=len))
-    if param.secondary_opts:
-        return names.replace("--", "--[no-]")
+    names = ", ".join([*sorted(param.opts, key=len), *param.secondary_opts])
     return names if param.is_flag else f"{names} {param.metavar or 'TEXT'}"
 
 
