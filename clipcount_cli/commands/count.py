@@ -16,9 +16,11 @@ from clipcount_cli import console
 from clipcount_cli.commands.options import (
     INPUT,
     OUTPUT,
+    ChannelOption,
     DeviceOption,
     JsonOption,
     OverwriteOption,
+    PageOption,
     Precision,
     PrecisionOption,
     TilesOption,
@@ -133,6 +135,8 @@ def count(
     *,
     region: RegionOption = None,
     mask: MaskOption = None,
+    page: PageOption = None,
+    channel: ChannelOption = None,
     json: JsonOption = False,
     heatmap: HeatmapOption = None,
     density: DensityOption = None,
@@ -150,7 +154,7 @@ def count(
     outputs = Outputs(heatmap, density, similarity, points)
     outputs.check(image, mask, overwrite)
 
-    photo = read(image)
+    photo = read(image, page, channel)
     regions = read_regions(photo, region or [], mask)
     counter = open_counter(weights, device, precision)
     for unread in counter.unread_parts(prompts):
@@ -200,16 +204,18 @@ def is_image_file(name: str) -> bool:
     return True
 
 
-def read(image: str) -> DecodedImage:
+def read(image: str, page: str | None, channel: int | None) -> DecodedImage:
     """Read a file, or stdin if `image` is `-`; report what is worth knowing about it."""
     from clipcount_cli.counting.images import read_image
+    from clipcount_cli.counting.stacks import Selection, parse_page
 
+    selection = Selection(parse_page(page), channel)
     if image != "-":
-        photo = read_image(Path(image))
+        photo = read_image(Path(image), selection=selection)
     elif sys.stdin is None:
         raise ImageReadError("stdin is closed", hint="pipe an image into it, or name a file")
     else:
-        photo = read_image(sys.stdin.buffer, "stdin")
+        photo = read_image(sys.stdin.buffer, "stdin", selection)
     for notice in photo.notices:
         console.notice(f"{image}: {notice}")
     return photo

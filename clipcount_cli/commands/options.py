@@ -83,6 +83,25 @@ TilesOption = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+PageOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|max",
+        help="Page of a TIFF, or frame of an animation (default: the first); max takes the "
+        "brightest sample of all pages.",
+        rich_help_panel=INPUT,
+    ),
+]
+ChannelOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Channel to count in, of a microscopy or colour image (default: all colours, or the "
+        "first channel).",
+        rich_help_panel=INPUT,
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=OUTPUT)
 ]

@@ -37,6 +37,20 @@ class Selection:
 FIRST_PAGE = Selection()
 
 
+def parse_page(text: str | None) -> Page | None:
+    """What `--page` says, a number or max. Raises UsageError."""
+    if text is None:
+        return None
+    if text == "max":
+        return "max"
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    hint = "give a number from 1, or max"
+    if text == "all":
+        hint = "`clipcount batch IMAGE --page all --csv FILE` counts in each page"
+    raise UsageError(f"--page {text}: not a page", hint=hint)
+
+
 @dataclass(frozen=True)
 class Stack:
     """The pages of a file, and which of them are channels of one another."""

@@ -78,6 +78,48 @@ def test_pages_left_unread_are_reported_on_stderr_and_in_json(weights, tmp_path)
     assert notices[0] in " ".join(result.stderr.split())
 
 
+def test_a_page_a_projection_and_a_channel_can_be_chosen(weights, tmp_path):
+    rng = np.random.default_rng(1)
+    stack = rng.integers(0, 256, (2, 60, 90, 3), dtype=np.uint8)
+    parts = {"1": stack[0], "2": stack[1], "max": stack.max(axis=0)}
+    pages = [Image.fromarray(page) for page in stack]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    Image.fromarray(stack[0, ..., 1]).save(tmp_path / "green.png")
+
+    def answer(path, *options):
+        return json.loads(count(path, "dots", "--json", *options, weights=weights).stdout)
+
+    for page, pixels in parts.items():
+        Image.fromarray(pixels).save(tmp_path / "part.png")
+        of_page = answer(tmp_path / "a.tif", "--page", page)
+        assert of_page["results"] == answer(tmp_path / "part.png")["results"]
+        assert not any("page" in notice for notice in of_page["notices"])
+    of_channel = answer(tmp_path / "a.tif", "--page", "1", "--channel", "2")
+    assert of_channel["results"] == answer(tmp_path / "green.png")["results"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "words"),
+    [
+        (["--page", "3"], 1, "has 2 pages, no page 3"),
+        (["--channel", "2"], 1, "has 1 channel, no channel 2"),
+        (["--page", "0"], 2, "there is no page 0"),
+        (["--page", "all"], 2, "clipcount batch IMAGE --page all"),
+        (["--page", "first"], 2, "a number from 1, or max"),
+        (["--channel", "0"], 2, "--channel"),
+    ],
+)
+def test_a_page_or_channel_that_does_not_exist_is_refused(weights, tmp_path, options, code, words):
+    pages = [Image.new("L", (90, 60), gray) for gray in (10, 200)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+
+    result = count(tmp_path / "a.tif", "dots", *options, weights=weights)
+
+    assert result.exit_code == code
+    assert words in " ".join(result.stderr.split())
+    assert result.stdout == ""
+
+
 def test_density_sums_to_the_unrounded_counts(photo, weights, tmp_path):
     result = count(
         photo, "dots", "red dots", "--json", "--density", tmp_path / "d.npy", weights=weights
