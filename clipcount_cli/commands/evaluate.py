@@ -16,8 +16,10 @@ from clipcount_cli.commands.options import (
     PartOption,
     Precision,
     PrecisionOption,
+    TilesOption,
     WeightsOption,
     open_counter,
+    parse_tiles,
     with_common_options,
 )
 
@@ -76,6 +78,7 @@ def evaluate(
     plot: PlotOption = None,
     worst: WorstOption = None,
     overwrite: OverwriteOption = False,
+    tiles: TilesOption = "1",
     weights: WeightsOption = None,
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
@@ -84,10 +87,11 @@ def evaluate(
     from clipcount_cli.data.datasets import load_dataset
     from clipcount_cli.evaluation.report import OutputFiles, publish, run
 
+    size = parse_tiles(tiles)
     files = OutputFiles(csv, plot, worst)
     files.check(json, overwrite)
     dataset = load_dataset(data, part, [split])
     counter = open_counter(weights, device, precision)
-    report = run(counter, dataset, split, prompt_check)
+    report = run(counter, dataset, split, prompt_check, size)
     publish(report, files, counter, dataset, json)
     raise typer.Exit(report.exit_code)

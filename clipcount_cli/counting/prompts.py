@@ -68,6 +68,12 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
     return f"these weights were never taught {names}: the count may be near zero, or wrong"
 
 
+def disjoint_prompts(prompt: str, other: str) -> bool:
+    """Whether neither names what the other names too, as "beads" are there if "Red beads" are."""
+    words, others = set(prompt.lower().split()), set(other.lower().split())
+    return not (words <= others or others <= words)
+
+
 def untaught(config: ModelConfig, prompts: Sequence[str]) -> list[str]:
     """The words of `prompts` that a network did not learn to count, in their order.
 

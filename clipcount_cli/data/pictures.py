@@ -36,6 +36,7 @@ class Picture:
     also: list[str] = field(default_factory=list)  # what it is called elsewhere
     points: dict[str, dict[Path, list[Point]]] = field(default_factory=dict)  # by prompt and file
     counts: dict[str, int] = field(default_factory=dict)
+    uncounted: set[str] = field(default_factory=set)
     size: tuple[int, int] | None = None  # (width, height) as stated
     split: str | None = None
     in_fractions: bool = False
@@ -49,6 +50,7 @@ class Picture:
         for prompt, points in image.points.items():
             self.points.setdefault(prompt, {}).setdefault(image.source, []).extend(points)
         self.counts.update(image.counts)
+        self.uncounted |= image.uncounted
         self.size = self.size or image.size
         self.split = self.split or image.split
         self.in_fractions = image.in_fractions
@@ -159,7 +161,7 @@ def add_negatives(pictures: Sequence[Picture], findings: Findings) -> None:
     used = sorted(
         {prompt for p in pictures for prompt, found in p.points.items() if any(found.values())}
     )
-    bare = [picture for picture in pictures if not picture.prompts]
+    bare = [picture for picture in pictures if not (picture.prompts or picture.uncounted)]
     for picture in bare:
         for prompt in used:
             picture.points[prompt] = {}
@@ -210,4 +212,5 @@ def _samples(picture: Picture, doubled: list[str], findings: Findings) -> Iterat
             as_points(list(merged)),
             stated_size=picture.size,
             count=picture.counts.get(prompt),
+            uncounted=frozenset(picture.uncounted),
         )

@@ -32,6 +32,7 @@ class Sample:
     protocol: Protocol = "own"
     stated_size: tuple[int, int] | None = None  # (width, height) of the picture, if annotations say
     count: int | None = None  # the true count, if it is known without positions
+    uncounted: frozenset[str] = frozenset()  # what else the picture shows, without a true count
 
     @property
     def truth(self) -> int:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from clipcount_cli import distributed
+from clipcount_cli.counting.prompts import disjoint_prompts
 from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
-from clipcount_cli.errors import ImageReadError
+from clipcount_cli.errors import ClipCountError, CountError, ImageReadError
 from clipcount_cli.evaluation.metrics import EvalRow, mean
 
 if TYPE_CHECKING:
-    from clipcount_cli.counting.counter import CountResult
+    from clipcount_cli.counting.counter import CountResult, Tiles
+    from clipcount_cli.counting.notices import Notice
 
 READERS = 2  # threads that decode the next pictures while the network counts this one
 READ_AHEAD = 4  # pictures waiting in memory
@@ -30,7 +32,13 @@ Load = Callable[[Sequence[Sample]], list[Prepared]]  # the samples of one pictur
 class CountsPixels(Protocol):
     """What evaluation asks of a counter."""
 
-    def count(self, image: np.ndarray, prompts: Sequence[str], /) -> list[CountResult]: ...
+    def count_pixels(
+        self, pixels: np.ndarray, prompts: Sequence[str], tiles: int
+    ) -> Sequence[CountResult]: ...
+
+    def choose_tiles(self, pixels: np.ndarray, prompts: Sequence[str]) -> int: ...
+
+    def size_notice(self, pixels: np.ndarray, tiles: int) -> Notice | None: ...
 
 
 def evaluate(
@@ -38,23 +46,30 @@ def evaluate(
     samples: Sequence[Sample],
     prompt_check: bool = False,
     load: Load | None = None,
+    tiles: Tiles = 1,
 ) -> Iterator[list[EvalRow]]:
     """Yield the rows of one picture after the other; an unreadable one yields rows that say why.
 
     Under torchrun each process takes its share of the pictures: `gathered` puts them together.
-    `load` replaces reading from disk (training keeps its pictures in memory).
+    `load` replaces reading from disk (training keeps its pictures in memory). tiles: the shorter
+    side is resized to this many times 384 px, "auto" chooses for each image.
     """
     pictures = by_image(samples)
     classes = sorted({sample.prompt for sample in samples}) if prompt_check else []
     share = pictures[distributed.rank() :: distributed.world_size()]
     for picture, prepared in _read_ahead(share, load or _read_and_prepare):
         try:
-            yield _count_picture(counter, picture, prepared.result(), classes)
-        except ImageReadError as error:
+            yield _count_picture(counter, picture, prepared.result(), classes, tiles)
+        except (ImageReadError, CountError) as error:
             yield [
-                EvalRow(s.name, s.image, s.prompt, len(s.points_px), None, message=str(error))
+                EvalRow(s.name, s.image, s.prompt, s.truth, None, message=_worded(error))
                 for s in picture
             ]
+
+
+def _worded(error: ClipCountError) -> str:
+    """What is wrong with an image and what to do about it, in one line."""
+    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 def gathered(rows_of_pictures: Iterable[list[EvalRow]]) -> list[EvalRow]:
@@ -73,12 +88,17 @@ def _count_picture(
     picture: Sequence[Sample],
     prepared: Sequence[Prepared],
     classes: Sequence[str],
+    tiles: Tiles,
 ) -> list[EvalRow]:
     asked = [sample.prompt for sample in picture]
     there = {s.prompt for s, laid_out in zip(picture, prepared, strict=True) if laid_out.truth > 0}
-    absent = [name for name in classes if name not in there]
+    shown = there.union(*(sample.uncounted for sample in picture))
+    absent = [name for name in classes if all(disjoint_prompts(name, each) for each in shown)]
     wanted = list(dict.fromkeys([*asked, *(absent if there else [])]))
-    results = counter.count(prepared[0].pixels, wanted)
+    pixels = prepared[0].pixels
+    chosen = counter.choose_tiles(pixels, asked) if tiles == "auto" else tiles
+    results = counter.count_pixels(pixels, wanted, chosen)
+    notice = counter.size_notice(pixels, chosen)
     count_of = {result.prompt: result.count for result in results}
     absent_mean = mean(np.array([count_of[name] for name in absent])) if there else None
     return [
@@ -89,6 +109,8 @@ def _count_picture(
             laid_out.truth,
             count_of[sample.prompt],
             absent_mean if laid_out.truth > 0 else None,
+            chosen,
+            notice.brief if notice else "",
         )
         for sample, laid_out in zip(picture, prepared, strict=True)
     ]

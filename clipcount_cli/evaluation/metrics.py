@@ -26,9 +26,10 @@ class EvalRow:
     path: Path
     prompt: str
     truth: int
-    count: float | None  # None: the picture could not be read, `message` says why
+    count: float | None  # None: the image could not be counted, `message` says why
     absent_mean: float | None = None  # mean answer to the split's classes that are not in it
-    message: str = ""
+    tiles: int = 1  # how many times 384 px the shorter side was resized to
+    message: str = ""  # of a counted image: what may make its count wrong
 
     @property
     def error(self) -> float | None:
@@ -39,7 +40,9 @@ class EvalRow:
 class Metrics:
     """Figures over all rows that could be counted; None where there is nothing to take a mean of.
 
-    nae: mean of |error| / truth; sre: root of the mean of error^2 / truth; both over truth > 0.
+    nae: mean of |error| / truth; sre: root of the mean of error^2 / truth; median_relative_error:
+    median of |error| / truth; all three over truth > 0. exact: fraction of rounded counts that are
+    right (CountBench's accuracy).
     nmn: mean of absent answer / truth, ideal 0; pccn: percent of answers that are nearer the truth
     than the mean of the absent answers, ideal 100; both over images, each the mean of its rows.
     """
@@ -51,6 +54,8 @@ class Metrics:
     nae: float | None
     sre: float | None
     rmse_without_two_largest: float | None
+    median_relative_error: float | None
+    exact: float | None
     nmn: float | None
     pccn: float | None
 
@@ -70,6 +75,8 @@ class Metrics:
             nae=mean(np.abs(error[there]) / truth[there]),
             sre=_root_mean(squared[there] / truth[there]),
             rmse_without_two_largest=_root_mean(squared[_but_the_largest(done)]),
+            median_relative_error=_median(np.abs(error[there]) / truth[there]),
+            exact=mean(np.floor(truth + error + 0.5) == truth),
             nmn=nmn,
             pccn=pccn,
         )
@@ -106,6 +113,10 @@ def _prompt_check(rows: Iterable[EvalRow]) -> tuple[float | None, float | None]:
 
 def mean(values: np.ndarray) -> float | None:
     return float(values.mean(dtype=np.float64)) if len(values) else None
+
+
+def _median(values: np.ndarray) -> float | None:
+    return float(np.median(values)) if len(values) else None
 
 
 def _root_mean(squares: np.ndarray) -> float | None:

@@ -18,19 +18,15 @@ from clipcount_cli.data.samples import Dataset, Sample, by_image, prepare
 from clipcount_cli.errors import ExitCode, UsageError, shortened
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import EvalRow, Metrics, worst
+from clipcount_cli.evaluation.plot import PLOT_SUFFIXES, write_scatter
 from clipcount_cli.files import AppendOnlyFile, as_text, atomic_write, require_writable
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from clipcount_cli.counting.counter import Counter
+    from clipcount_cli.counting.counter import Counter, Tiles
 
 CSV_COLUMNS = ("image", "prompt", "count", "truth", "error")
 STDOUT = Path("-")
 WORST_SHOWN = 10  # heatmaps of --worst
-WORST_NAMED = 5  # labels in the scatter plot; more would cover each other
-PLOT_SUFFIXES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
-_LINEAR_BELOW = 1.0  # the plot's axes are logarithmic from one object on, so that zero has a place
 
 
 @dataclass(frozen=True)
@@ -45,10 +41,14 @@ class Report:
     device: str
     precision: str
     prompt_check: bool
+    tiles: Tiles = 1
 
     @property
     def title(self) -> str:
-        return f"{self.dataset} {self.split}: {self.weights}, {self.device}, {self.precision}"
+        tiles = "" if self.tiles == 1 else f", tiles {self.tiles}"
+        return (
+            f"{self.dataset} {self.split}: {self.weights}, {self.device}, {self.precision}{tiles}"
+        )
 
     @property
     def summary(self) -> str:
@@ -63,29 +63,38 @@ class Report:
         return ExitCode.FAILED if all_failed else ExitCode.SOME_IMAGES_FAILED
 
     def as_json(self) -> dict[str, Any]:
-        """The object that `--json` prints; nmn and pccn only where the prompt check was asked."""
+        """The object that `--json` prints; nmn, pccn and tiles only if their options were given."""
         figures = asdict(self.metrics)
         if not self.prompt_check:
             del figures["nmn"], figures["pccn"]
         used = {"weights": self.weights, "device": self.device, "precision": self.precision}
-        return {"dataset": self.dataset, "split": self.split, **figures, **used}
+        tiles = {} if self.tiles == 1 else {"tiles": self.tiles}
+        return {"dataset": self.dataset, "split": self.split, **figures, **used, **tiles}
 
     def show(self) -> None:
-        """Put the figures on stdout as a table."""
+        """Put the figures on stdout as a table that fits narrow terminals."""
         metrics = self.metrics
-        named = {
+        figures = {
             "MAE": metrics.mae,
             "RMSE": metrics.rmse,
+            "RMSE without two largest": metrics.rmse_without_two_largest,
             "NAE": metrics.nae,
             "SRE": metrics.sre,
-            "RMSE without two largest": metrics.rmse_without_two_largest,
+            "median relative error": metrics.median_relative_error,
+            "exact": metrics.exact,
         }
         if self.prompt_check:
-            named |= {"NMN": metrics.nmn, "PCCN": metrics.pccn}
-        figures = [_shown(value) for value in named.values()]
-        columns = ["data set", "split", "images", "failed", *named]
-        counts = [str(metrics.images), str(metrics.failed)]
-        console.show_table(columns, [[self.dataset, self.split, *counts, *figures]], self.title)
+            figures |= {"NMN": metrics.nmn, "PCCN": metrics.pccn}
+        rows = {
+            "data set": f"{self.dataset}, {self.split}",
+            "weights": self.weights,
+            "device": f"{self.device}, {self.precision}",
+            **({} if self.tiles == 1 else {"tiles": str(self.tiles)}),
+            "images": str(metrics.images),
+            "failed": str(metrics.failed),
+            **{name: _shown(value) for name, value in figures.items()},
+        }
+        console.show_table(("figure", "value"), [*rows.items()])
 
 
 def _shown(figure: float | None) -> str:
@@ -117,7 +126,9 @@ class OutputFiles:
             raise UsageError(f"{folder} is not empty", hint="add --overwrite to write into it")
 
 
-def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> Report:
+def run(
+    counter: Counter, dataset: Dataset, split: str, prompt_check: bool, tiles: Tiles = 1
+) -> Report:
     """Count every picture of the split, once over all processes, and put the figures together."""
     samples = dataset.split(split)
     if distributed.is_first():
@@ -127,10 +138,11 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
             console.warn(warning)
         _mention_prompts(counter, samples)
     with distributed.joined():
-        rows = _count_all(counter, samples, prompt_check)
+        rows = _count_all(counter, samples, prompt_check, tiles)
     metrics = Metrics.of(rows)
     if distributed.is_first():
         _mention_failures(rows)
+        _mention_remarks(rows)
         _mention_unchecked(metrics, prompt_check)
     return Report(
         dataset.name,
@@ -141,6 +153,7 @@ def run(counter: Counter, dataset: Dataset, split: str, prompt_check: bool) -> R
         str(counter.device),
         counter.precision,
         prompt_check,
+        tiles,
     )
 
 
@@ -177,49 +190,6 @@ def as_csv(rows: Sequence[EvalRow]) -> str:
     return text.getvalue()
 
 
-def write_scatter(rows: Sequence[EvalRow], path: Path, title: str) -> None:
-    """Draw predicted against true counts, on logarithmic axes, and name the worst pictures."""
-    from matplotlib.figure import Figure  # 0.3 s: paid only where a plot is drawn
-
-    done = [row for row in rows if row.count is not None]
-    truths = [row.truth for row in done]
-    counts = [row.count or 0.0 for row in done]
-    top = 1.5 * max([1.0, *truths, *counts])
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, top], [0, top], color="0.6", linewidth=1)
-    axes.scatter(truths, counts, s=14, alpha=0.6, linewidths=0)
-    axes.set_xscale("symlog", linthresh=_LINEAR_BELOW)
-    axes.set_yscale("symlog", linthresh=_LINEAR_BELOW)
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.set(xlim=(0, top), ylim=(0, top), xlabel="true count", ylabel="predicted count")
-    axes.set_title(_literal(title), fontsize=9)
-    axes.set_aspect("equal")
-    axes.spines[["top", "right"]].set_visible(False)
-    _name_worst(axes, done)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-
-
-def _name_worst(axes: Axes, rows: Sequence[EvalRow]) -> None:
-    for place, row in enumerate(worst(rows, WORST_NAMED)):
-        left = place % 2 == 1  # neighbours write away from each other
-        axes.annotate(
-            _literal(as_text(row.image)),
-            (row.truth, row.count or 0.0),
-            xytext=(-5 if left else 5, 5),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            fontsize=7,
-        )
-
-
-def _literal(text: str) -> str:
-    """Text as matplotlib draws it: a dollar sign begins no formula."""
-    return text.replace("$", r"\$")
-
-
 def write_worst(
     counter: Counter, samples: Sequence[Sample], rows: Sequence[EvalRow], folder: Path
 ) -> None:
@@ -231,14 +201,16 @@ def write_worst(
     sample_of = {(sample.image, sample.prompt): sample for sample in samples}
     for place, row in enumerate(worst(rows, WORST_SHOWN), start=1):
         pixels = prepare(sample_of[row.path, row.prompt]).pixels
-        (result,) = counter.count(pixels, [row.prompt])
+        (result,) = counter.count_pixels(pixels, [row.prompt], row.tiles)
         captioned = replace(result, prompt=f"{row.prompt} (true: {row.truth})")
         write_image(folder / f"{place:02d}_{row.path.stem}.png", panels(pixels, [captioned]))
 
 
-def _count_all(counter: Counter, samples: Sequence[Sample], prompt_check: bool) -> list[EvalRow]:
+def _count_all(
+    counter: Counter, samples: Sequence[Sample], prompt_check: bool, tiles: Tiles
+) -> list[EvalRow]:
     with console.progress("counting", len(by_image(samples)), "images") as bar:
-        return gathered(_watched(evaluate(counter, samples, prompt_check), bar))
+        return gathered(_watched(evaluate(counter, samples, prompt_check, tiles=tiles), bar))
 
 
 def _watched(
@@ -267,6 +239,16 @@ def _mention_unchecked(metrics: Metrics, prompt_check: bool) -> None:
             "the prompt check needs two classes or more, and images that lack one of them: "
             "nmn and pccn are null"
         )
+
+
+def _mention_remarks(rows: Sequence[EvalRow]) -> None:
+    """Say what may make the counts of some images wrong, once for all alike."""
+    images: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.count is not None and row.message:
+            images.setdefault(row.message, {})[row.image] = None
+    for message, names in images.items():
+        console.notice(f"{len(names)} images {message}: {shortened(list(names))}")
 
 
 def _mention_failures(rows: Sequence[EvalRow]) -> None:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from clipcount_cli import distributed
 from clipcount_cli.config import ModelConfig, TrainConfig, WindowConfig
-from clipcount_cli.counting.prompts import tokenize
+from clipcount_cli.counting.prompts import disjoint_prompts, tokenize
 from clipcount_cli.training.augment import render
 from clipcount_cli.training.photos import Points, TrainingImage
 from clipcount_cli.training.step import Batch, StepPlan
@@ -178,12 +178,6 @@ class Sampler:
         for mask, window in zip(kept, windows, strict=True):
             mask.uniform_(generator=torch.Generator(self.device).manual_seed(window.mask_seed))
         return kept < self.config.mask_keep_fraction
-
-
-def disjoint_prompts(prompt: str, other: str) -> bool:
-    """False where one names what the other names too: "beads" are there where "red beads" are."""
-    words, others = set(prompt.lower().split()), set(other.lower().split())
-    return not (words <= others or others <= words)
 
 
 def _all_different(photo: TrainingImage, other: TrainingImage) -> bool:

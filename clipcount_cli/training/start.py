@@ -18,9 +18,8 @@ from torch import Tensor
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.counting.prompts import bpe_ids, untaught
+from clipcount_cli.counting.prompts import bpe_ids, disjoint_prompts, untaught
 from clipcount_cli.errors import UsageError, WeightsError
-from clipcount_cli.training.sampler import disjoint_prompts
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
 

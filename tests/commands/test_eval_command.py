@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from clipcount_cli.cli import app
 
 KEYS = ["dataset", "split", "images", "failed", "mae", "rmse", "nae", "sre"]
-KEYS += ["rmse_without_two_largest", "weights", "device", "precision"]
+KEYS += ["rmse_without_two_largest", "median_relative_error", "exact"]
+KEYS += ["weights", "device", "precision"]
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,45 @@ def test_the_table_shows_what_json_tells(run, fsc147):
 
     assert f"{figures['mae']:.3f}" in table
     assert "RMSE" in table
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_the_table_fits_narrow_terminals(run, fsc147, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+
+    table = run(fsc147, "--prompt-check").stdout
+
+    lines = table.splitlines()
+    assert max(map(len, lines)) <= columns
+    names = ("data set", "weights", "images", "MAE", "median relative error", "exact", "PCCN")
+    assert all(any(line.strip().startswith(name) for line in lines) for name in names)
+
+
+def test_tiles_change_the_counts_and_are_reported(run, fsc147):
+    plain, tiled = (run(fsc147, "--json", *options) for options in ((), ("--tiles", "2")))
+
+    assert json.loads(tiled.stdout)["tiles"] == 2
+    assert json.loads(tiled.stdout)["mae"] != json.loads(plain.stdout)["mae"]
+    assert run(fsc147, "--tiles", "many").exit_code == 2
+
+
+def test_plain_counts_are_evaluated_as_they_stand(run, tmp_path):
+    make_own(tmp_path / "own", [], ["a.jpg", "b.jpg", "c.jpg"])
+    (tmp_path / "own" / "points.csv").unlink()
+    table = "Image;Prompt;Count\r\na.jpg;cups;3\r\nb.jpg;cups;0\r\nc.jpg;cups;7,0\r\n"
+    (tmp_path / "own" / "counts.csv").write_bytes(table.encode("utf-8-sig"))
+
+    result = run(tmp_path / "own", "--json", "--csv", tmp_path / "rows.csv")
+
+    figures = json.loads(result.stdout)
+    assert result.exit_code == 0, result.stderr
+    assert figures["images"] == 3
+    assert 0 <= figures["exact"] <= 1
+    rows = list(csv.DictReader((tmp_path / "rows.csv").open()))
+    assert [row["truth"] for row in rows] == ["3", "0", "7"]
+    relative = [abs(float(row["error"])) / float(row["truth"]) for row in (rows[0], rows[2])]
+    assert figures["median_relative_error"] == pytest.approx(sum(relative) / 2, rel=1e-3)
+    assert "read as counts (counts.csv): 3 images, 10 objects" in result.stderr
 
 
 def test_prompt_check_adds_nmn_and_pccn(run, fsc147):

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from dataset_folders import make_carpk, make_fsc147, make_own
+from dataset_folders import draw, make_carpk, make_fsc147, make_own
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.text import Text
 
-from clipcount_cli.counting.counter import CountResult
+from clipcount_cli.counting.notices import Notice
+from clipcount_cli.counting.results import CountResult
 from clipcount_cli.data.datasets import load_dataset
+from clipcount_cli.errors import CountError
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import EvalRow, Metrics, worst
-from clipcount_cli.evaluation.report import as_csv, write_scatter
+from clipcount_cli.evaluation.plot import write_scatter
+from clipcount_cli.evaluation.report import as_csv
 
 
 class Answers:
@@ -24,13 +29,23 @@ class Answers:
     def __init__(self, **answers: float) -> None:
         self.answers = answers
         self.asked: list[list[str]] = []
+        self.tiles: list[int] = []
 
-    def count(self, image, prompts):
+    def count_pixels(self, pixels, prompts, tiles):
         self.asked.append(list(prompts))
+        self.tiles.append(tiles)
+        if any(math.isnan(self.answers.get(prompt, 0.0)) for prompt in prompts):
+            raise CountError("the count is not a number", hint="try --precision fp32")
         return [
             CountResult(prompt, self.answers.get(prompt, 0.0), np.zeros((1, 1), np.float32))
             for prompt in prompts
         ]
+
+    def choose_tiles(self, pixels, prompts):
+        return 3
+
+    def size_notice(self, pixels, tiles):
+        return Notice("shrunk 8x, try --tiles 4") if tiles == 1 and len(pixels) > 100 else None
 
 
 def row(truth, count, absent=None, name="a.jpg"):
@@ -55,6 +70,13 @@ def test_figures_are_those_of_their_definitions():
     assert metrics.nae == pytest.approx((2 / 10 + 3 / 4 + 40 / 100) / 3)
     assert metrics.sre == pytest.approx(math.sqrt((4 / 10 + 9 / 4 + 1600 / 100) / 3))
     assert metrics.rmse_without_two_largest == pytest.approx(math.sqrt((9 + 4) / 2))
+
+
+def test_median_and_exact_figures_are_those_of_their_definitions():
+    metrics = Metrics.of([row(10, 12), row(4, 4.4), row(4, 3.5), row(0, 0.4), row(2, 1.49)])
+
+    assert metrics.median_relative_error == pytest.approx((0.125 + 0.2) / 2)
+    assert metrics.exact == pytest.approx(3 / 5)  # 4.4, 3.5 and 0.4 are 4, 4 and 0
 
 
 def test_an_image_with_several_prompts_is_one_image():
@@ -137,6 +159,29 @@ def test_with_one_class_the_prompt_check_has_no_answer(tmp_path):
     assert (metrics.nmn, metrics.pccn) == (None, None)
 
 
+@pytest.mark.parametrize("same", ["Cups", "red cups", "CUPS red"])
+def test_a_prompt_that_names_what_is_there_is_never_absent(tmp_path, same):
+    rows = [f"a.jpg,{same},1,1", "b.jpg,cups,1,1", "b.jpg,cups,2,2", "b.jpg,pens,3,3"]
+    make_own(tmp_path, rows, ["a.jpg", "b.jpg"])
+    counter = Answers(pens=0.5)
+
+    rows_of(tmp_path, counter, prompt_check=True)
+
+    assert sorted(map(sorted, counter.asked)) == sorted([sorted([same, "pens"]), ["cups", "pens"]])
+
+
+def test_what_is_there_without_a_count_is_never_absent(tmp_path):
+    make_own(tmp_path, [], ["a.jpg", "b.jpg"])
+    (tmp_path / "points.csv").unlink()
+    table = "image,prompt,count\na.jpg,cups,2\na.jpg,pens,\nb.jpg,pens,3\n"
+    (tmp_path / "counts.csv").write_text(table)
+    counter = Answers()
+
+    rows_of(tmp_path, counter, prompt_check=True)
+
+    assert counter.asked == [["cups"], ["pens", "cups"]]
+
+
 def test_without_the_prompt_check_only_the_right_prompt_is_asked(tmp_path):
     make_fsc147(tmp_path, {"test": ["1.jpg", "2.jpg"]}, {"1.jpg": "owls", "2.jpg": "pens"})
     counter = Answers()
@@ -197,10 +242,89 @@ def test_csv_has_a_line_for_each_row_and_empty_cells_where_it_failed():
     )
 
 
+def test_a_count_that_is_no_number_is_a_failed_row_and_in_no_figure(tmp_path):
+    make_own(tmp_path, ["a.jpg,cups,1,1", "b.jpg,pens,1,1"], ["a.jpg", "b.jpg"])
+
+    rows = rows_of(tmp_path, Answers(cups=math.nan, pens=2.0))
+
+    assert [(r.image, r.count) for r in rows] == [("a.jpg", None), ("b.jpg", 2.0)]
+    assert "--precision fp32" in rows[0].message
+    metrics = Metrics.of(rows)
+    assert (metrics.failed, metrics.mae) == (1, 1)
+
+
+@pytest.mark.parametrize(("tiles", "used"), [(1, 1), (4, 4), ("auto", 3)])
+def test_images_are_counted_with_the_tiles_asked_for_or_chosen(tmp_path, tiles, used):
+    make_own(tmp_path, ["a.jpg,cups,1,1"], ["a.jpg"])
+    counter = Answers(cups=1.0)
+
+    (counted,) = rows_of(tmp_path, counter, tiles=tiles)
+
+    assert counter.tiles == [used]
+    assert counted.tiles == used
+
+
+def test_a_row_of_a_much_shrunk_image_says_so(tmp_path):
+    make_own(tmp_path, ["a.jpg,cups,1,1"], [])
+    draw(tmp_path / "images" / "a.jpg", 200, 200)
+
+    (counted,) = rows_of(tmp_path, Answers(cups=1.0))
+
+    assert counted.message == "shrunk 8x, try --tiles 4"
+
+
+def test_a_failed_row_carries_the_hint_of_its_error(tmp_path):
+    make_own(tmp_path, ["a.heic,cups,1,1"], [])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(64))
+
+    (failed,) = rows_of(tmp_path, Answers())
+
+    assert failed.count is None
+    assert "a.heic" in failed.message
+    assert failed.message.endswith(")")
+
+
 def test_worst_rows_come_first_and_failed_ones_not_at_all():
     rows = [row(1, 1, name="fine"), row(5, None, name="failed"), row(9, 0, name="bad")]
 
     assert [r.image for r in worst(rows, 2)] == ["bad", "fine"]
+
+
+def label_extents(rows):
+    from matplotlib.figure import Figure
+
+    from clipcount_cli.evaluation.plot import draw_scatter
+
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = draw_scatter(figure, rows, "title")
+    figure.draw_without_rendering()
+    return axes, [Text.get_window_extent(text) for text in axes.texts]
+
+
+def test_labels_of_the_scatter_plot_cover_neither_each_other_nor_the_frame():
+    rows = [row(2000 + n, 300.0 + n, name=f"a/rather/long/name/{n}.jpg") for n in range(6)]
+
+    axes, extents = label_extents([*rows, row(5, 6, name="b"), row(0, 0.0, name="c")])
+
+    assert len(extents) == 5
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(extents, 2))
+    assert all(axes.bbox.contains(*e.min) and axes.bbox.contains(*e.max) for e in extents)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "scale", "limits"),
+    [
+        ([(20, 25.0), (60, 50.0)], "linear", (17.6, 62.4)),
+        ([(0, 0.0), (3700, 12.5)], "symlog", (-0.1, 6100)),
+        ([(7, 7.2)], "linear", (6.5, 7.7)),
+    ],
+)
+def test_axes_of_the_scatter_plot_fit_the_data(pairs, scale, limits):
+    axes, _ = label_extents([row(truth, count) for truth, count in pairs])
+
+    assert axes.get_xscale() == axes.get_yscale() == scale
+    assert axes.get_xlim() == axes.get_ylim() == pytest.approx(limits, rel=0.01)
 
 
 @pytest.mark.parametrize("rows", [[], [row(0, 0.0)], [row(0, 3.0), row(3700, 12.5, name="$x^$")]])

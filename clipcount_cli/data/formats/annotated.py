@@ -35,6 +35,7 @@ class AnnotatedImage:
     split: str | None = None  # train, val or test, where the file says so
     in_fractions: bool = False  # of width and height, instead of pixels
     counts: dict[str, int] = field(default_factory=dict)  # prompt -> count, without positions
+    uncounted: set[str] = field(default_factory=set)  # prompts of what is there, uncounted
 
     def add(self, prompt: str, centre: Point) -> None:
         """Add one object."""

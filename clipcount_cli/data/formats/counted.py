@@ -27,6 +27,7 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
             continue
         image = images.setdefault(name, AnnotatedImage(name, table.path))
         if not count:
+            image.uncounted.add(prompt)
             uncounted.append(f"{name} ({prompt})")
             continue
         try:
