@@ -32,7 +32,7 @@ from tiny.network import teach_phrases, untrained
 from tiny.photos import read_photos
 from tiny.samples import MOSAICS, PHOTOS, SCENES, Sample, SampleSource
 from tiny.trainer import TRAINING, TinyBatch, TinyTrainer, make_batch, with_rate
-from tiny.validation import validation
+from tiny.validation import calibrated_shift, validation
 
 from clipcount_cli import console
 from clipcount_cli.config import ModelConfig
@@ -133,7 +133,8 @@ def pack(
     training["hours"] = round(sum(float(row["seconds"]) for row in rows) / 3600, 2)
     state, metadata = checkpoint.load_state(folder.last)
     bank = SampleSource.open(material, photos).bank
-    config = dataclasses.replace(metadata.config, taught=taught(bank))
+    shift = calibrated_shift(checkpoint.load(folder.last)[0], read_photos(photos, "val"))
+    config = dataclasses.replace(metadata.config, taught=taught(bank), relevance_shift=shift)
     halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     origin = {
         "name": "tiny",
