@@ -22,7 +22,7 @@ import torch
 
 from clipcount_cli import console
 from clipcount_cli.errors import ClipCountError, TrainingError
-from clipcount_cli.files import TEMPORARY_PREFIX, atomic_write, write_error
+from clipcount_cli.files import atomic_write, require_replaceable, write_error
 
 COLUMNS = (
     *("epoch", "step", "learning_rate", "loss", "density", "count", "contrast", "negative"),
@@ -93,22 +93,13 @@ class RunFolder:
             raise
 
     def clear(self) -> None:
-        """Remove the files of an earlier run: all of them, or none if one cannot be replaced.
-
-        A file that another program holds open can neither be renamed nor replaced on Windows.
-        """
-        aside = {file: file.with_name(f"{TEMPORARY_PREFIX}old-{file.name}") for file in self.files}
-        renamed: list[Path] = []
+        """Remove the files of an earlier run: all of them, or none if one cannot be replaced."""
+        require_replaceable(*self.files)
         try:
-            for file, old in aside.items():
-                file.replace(old)
-                renamed.append(file)
+            for file in self.files:
+                file.unlink()
         except OSError as error:
-            for earlier in renamed:
-                aside[earlier].replace(earlier)
-            raise _held(file, error) from error
-        for old in aside.values():
-            old.unlink()
+            raise write_error(self.path, error) from error
 
     def save_state(self, state: Mapping[str, Any]) -> None:
         """Replace the checkpoint; a process killed meanwhile leaves the old one."""
@@ -191,12 +182,6 @@ def best_row(rows: Sequence[LogRow]) -> LogRow | None:
     """The first epoch of the smallest validation error; None if none was validated."""
     validated = [row for row in rows if math.isfinite(row.get("val_mae", math.nan))]
     return min(validated, key=lambda row: row["val_mae"], default=None)
-
-
-def _held(path: Path, error: OSError) -> ClipCountError:
-    failure = write_error(path, error)
-    failure.hint = "close the program that has it open, or choose another folder with --out"
-    return failure
 
 
 def _write_rows(file: Any, rows: Sequence[LogRow]) -> None:

@@ -19,7 +19,16 @@ from urllib.parse import urlsplit
 from clipcount_cli.errors import ClipCountError, DownloadError, UsageError, WeightsError
 from clipcount_cli.files import atomic_write
 from clipcount_cli.version import __version__
-from clipcount_cli.weights import cache, checkpoint, digests, download, hub, untrusted, upstream
+from clipcount_cli.weights import (
+    cache,
+    checkpoint,
+    digests,
+    download,
+    hub,
+    untrusted,
+    upstream,
+    web,
+)
 from clipcount_cli.weights.download import Report, fetch
 from clipcount_cli.weights.registry import (
     CLIP_NAME,
@@ -127,6 +136,8 @@ def _install(request: InstallRequest, target: Path, say: Say, report: Report | N
 
 
 def _require_sense(request: InstallRequest) -> None:
+    if request.url:
+        web.require_web_address(request.url)
     given = {"--checkpoint": request.checkpoint, "--url": request.url}
     if request.entry.holds == "clip":
         given["--clip"] = request.clip
