@@ -414,7 +414,7 @@ class _PipelineRun:
             generic_count, _ = image.results[image.prompts.index(self.generic)]
             count, _ = image.results[prompt]
             named = self.pipeline.counter.name_notice(
-                image.prompts[prompt], count, generic_count, image.tiles
+                image.prompts[prompt], count, generic_count, min(image.size), image.tiles
             )
         return as_message([*image.notices, *([] if named is None else [named])])
 

@@ -24,6 +24,7 @@ from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.plausibility import (
     chosen_notice,
     generic_prompt,
+    more_tiles,
     name_notice,
     size_notice,
 )
@@ -92,21 +93,22 @@ class Counter:
         generic = generic_prompt(self.model.config) if asked else None
         unasked = [] if generic is None or generic in asked else [generic]
         results = self.count_pixels(pixels, [*asked, *unasked], chosen)
-        size = chosen_notice(chosen) if tiles == "auto" else self.size_notice(pixels, chosen)
-        notices = [] if size is None else [size]
-        counted = {result.prompt: result.count for result in results}
+        notices = [chosen_notice(chosen) if tiles == "auto" else self.size_notice(pixels, chosen)]
         if generic is not None:
-            names = (self.name_notice(p, counted[p], counted[generic], chosen) for p in asked)
-            notices += filter(None, names)
-        return Counts(results[: len(asked)], chosen, dict.fromkeys(notices))
+            any_object = next(result.count for result in results if result.prompt == generic)
+            notices += (
+                self.name_notice(r.prompt, r.count, any_object, min(pixels.shape[:2]), chosen)
+                for r in results
+            )
+        return Counts(results[: len(asked)], chosen, dict.fromkeys(filter(None, notices)))
 
     def count_pixels(
         self, pixels: Pixels, prompts: str | Sequence[str], tiles: int = 1
     ) -> list[CountResult]:
         """Count in (H, W, 3) uint8 RGB, and nothing else."""
         asked = _checked(prompts)
-        if tiles < 1:
-            raise UsageError(f"there are no {tiles} tiles", hint="1 sees the image as it is")
+        if not isinstance(tiles, int) or tiles < 1:
+            raise UsageError(f"there are no {tiles} tiles", hint='give a number from 1, or "auto"')
         seen = resize_shorter_side(pixels, tiles * self.windows.side_px)
         densities = self.map_densities(seen, asked) if asked else []
         return [
@@ -235,10 +237,14 @@ class Counter:
         return size_notice(min(pixels.shape[:2]), tiles, self.windows.side_px)
 
     def name_notice(
-        self, prompt: str, count: float, generic_count: float, tiles: int
+        self, prompt: str, count: float, generic_count: float, shorter_px: int, tiles: int
     ) -> Notice | None:
-        """Note if few of the objects that the generic prompt finds are counted as `prompt`."""
-        return name_notice(self.name, prompt, count, generic_count, tiles)
+        """Note if few of the objects that the generic prompt finds are counted as `prompt`.
+
+        shorter_px: the image's shorter side, which is seen with `tiles`.
+        """
+        larger = more_tiles(shorter_px, tiles, self.windows.side_px)
+        return name_notice(self.name, prompt, count, generic_count, larger)
 
 
 def does_not_fit(device: torch.device) -> DeviceError:

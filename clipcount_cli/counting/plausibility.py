@@ -24,15 +24,19 @@ def size_notice(shorter_px: int, tiles: int, side_px: int) -> Notice | None:
     tiles, side_px: it was resized to `tiles` times `side_px`.
     """
     shrinking = shorter_px / (tiles * side_px)
-    more = min(MAX_TILES, max(tiles + 1, round(shorter_px / side_px / 2)))
     if shrinking < MIN_SHRINKING or tiles >= MAX_TILES:
         return None
-    brief = f"shrunk {shrinking:.0f}x, try --tiles {more}"
+    more = more_tiles(shorter_px, tiles, side_px)
     return Notice(
-        brief,
+        f"shrunk {shrinking:.0f}x, try --tiles {more}",
         f"the image was shrunk {shrinking:.0f}x, so small objects may be missed: "
         f"try --tiles {more}, or --tiles auto",
     )
+
+
+def more_tiles(shorter_px: int, tiles: int, side_px: int) -> int:
+    """The number of tiles to try after `tiles`: twice as many, or half the image's own pixels."""
+    return min(MAX_TILES, max(2 * tiles, round(shorter_px / side_px / 2)))
 
 
 def chosen_notice(tiles: int) -> Notice:
@@ -41,17 +45,17 @@ def chosen_notice(tiles: int) -> Notice:
 
 
 def name_notice(
-    weights: str, prompt: str, count: float, generic_count: float, tiles: int
+    weights: str, prompt: str, count: float, generic_count: float, larger: int
 ) -> Notice | None:
     """Note that few of the objects seen are recognized as what `prompt` names.
 
-    count, generic_count: what the same image gives for `prompt` and for the generic prompt.
+    count, generic_count: what the same image gives for `prompt` and for the generic prompt;
+    larger: the number of tiles to try next.
     """
     if generic_count < MIN_GENERIC or count >= MAX_NAMED_SHARE * generic_count:
         return None
-    larger = f", or --tiles {2 * tiles}" if 2 * tiles <= MAX_TILES else ""
     return Notice(
         f"few of about {generic_count:.0f} objects recognized as {prompt}",
         f"{weights} sees about {generic_count:.0f} objects here but recognizes few of them as "
-        f'{prompt}; try "{GENERIC_PROMPT}", another name{larger}',
+        f'{prompt}; try "{GENERIC_PROMPT}", another name, or --tiles {larger}',
     )
