@@ -28,6 +28,11 @@ class ClipCountError(Exception):
         if hint is not None:  # below a traceback (PEP 678)
             self.__notes__ = [f"hint: {in_python(hint)}"]
 
+    @property
+    def with_hint(self) -> str:
+        """Message and hint on one line, for the cell of a table."""
+        return f"{self} ({self.hint})" if self.hint else str(self)
+
 
 class ClipCountWarning(UserWarning):
     """Something that may make a count wrong, for users of Python."""
@@ -35,11 +40,6 @@ class ClipCountWarning(UserWarning):
 
 class CountError(ClipCountError):
     """The network does not return a number."""
-
-    @property
-    def with_hint(self) -> str:
-        """Message and hint on one line, for the cell of a table."""
-        return f"{self} ({self.hint})" if self.hint else str(self)
 
 
 class ImageReadError(ClipCountError):
