@@ -29,7 +29,7 @@ ImageTowerName = Literal["clip", "efficientnet-lite0"]
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """How a photograph is cut into model-sized windows."""
+    """How an image is cut into model-sized windows."""
 
     side_px: int = 384  # every image's shorter side is first resized to this
     stride_px: int = 128  # neighbours share two thirds, so few objects are only seen at an edge
@@ -173,7 +173,7 @@ def _build(kind: type[Any], data: Mapping[str, Any]) -> Any:
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Tell whether a field of type `kind` may have this value; no number is below 0."""
+    """Whether a field of type `kind` may have this value; no number is below 0."""
     choices = get_args(kind)
     if get_origin(kind) is Literal:
         return value in choices

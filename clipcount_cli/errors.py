@@ -88,6 +88,11 @@ def _as_argument(option: re.Match[str]) -> str:
     return f"{name}={number}" if number else f'{name}="{word}"'
 
 
+def quantity(number: int, noun: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def shortened(items: Sequence[str], limit: int = 20, noun: str = "", separator: str = ", ") -> str:
     """The first `limit` of `items` and, if there are others, `and N more NOUN`."""
     shown = separator.join(items[:limit])

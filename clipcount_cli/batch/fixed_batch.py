@@ -26,6 +26,7 @@ from clipcount_cli.counting.counter import Counter, does_not_fit
 from clipcount_cli.counting.model import PatchFeatures
 from clipcount_cli.counting.windows import Origin, Pixels, cut_window
 from clipcount_cli.devices import free_memory, is_out_of_memory, upload
+from clipcount_cli.errors import quantity
 
 FeatureRow = tuple[PatchFeatures, int]  # a batch, and a row of it
 _T = TypeVar("_T")
@@ -156,9 +157,9 @@ class FixedBatch:
             self.size //= 2  # out here the failed call's tensors are free
             free_memory(self.device)
             console.warn(
-                f"the memory of {self.device} is full: continuing with {self.size} windows at a "
-                "time, which may change a count's last digits; with --batch-windows "
-                f"{self.size} all are alike"
+                f"the memory of {self.device} is full: continuing with "
+                f"{quantity(self.size, 'window')} at a time, which may change a count's last "
+                f"digits; with --batch-windows {self.size} all are alike"
             )
         return parts
 

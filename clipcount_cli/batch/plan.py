@@ -1,4 +1,4 @@
-"""What a batch is asked: which images, in which order, and what is counted in each.
+"""What a batch does: which images, in which order, and what is counted in each.
 
 commands -> [plan.py] -> run.py -> pipeline.py
 Nothing is opened here but folders and lists of prompts, so that a hundred thousand images are
@@ -20,14 +20,14 @@ from clipcount_cli.batch.prompts_file import PROMPTS_FILE, find_prompts, read_pr
 from clipcount_cli.batch.rows import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
-from clipcount_cli.errors import ClipCountError, DataError, UsageError, shortened
+from clipcount_cli.errors import ClipCountError, DataError, UsageError, quantity, shortened
 from clipcount_cli.files import as_name, as_text, exists, is_folder
 
 _MAX_NAMED = 3  # examples; the rest is a number
 
 
 class Job(NamedTuple):
-    """One image and what is asked of it."""
+    """One image and what to count in it."""
 
     image: str  # its name in the results
     path: str
@@ -75,7 +75,7 @@ class Found(NamedTuple):
 
 
 def read_list(source: str) -> list[str]:
-    """The paths in a file (`-`: stdin), one a line, or parted by NUL as `find -print0` does."""
+    """The paths in a file (`-`: stdin), one per line, or NUL between them as of `find -print0`."""
     if source == "-" and sys.stdin is None:
         raise DataError("cannot read the list -: stdin is closed", hint="name a file of paths")
     try:
@@ -94,7 +94,7 @@ def make_plan(
     left_out: Sequence[Path] = (),
     own_files: Sequence[Path] = (),
 ) -> Plan:
-    """Find the images under `sources` (folders and images) and say what is counted in each.
+    """Find the images under `sources` (folders and images) and choose what is counted in each.
 
     left_out: folders not searched, because the run writes images there; own_files: what it writes
     or reads besides.
@@ -243,7 +243,7 @@ def _folder_prompts(found: list[Found]) -> Plan:
     if loose := sum(not image.folder for image in found):
         notices.append(
             f'nothing says what to count in {loose} images: counting "{GENERIC_PROMPT}" there '
-            "(say it with --prompt, --prompts or sub-folders)"
+            "(choose with --prompt, --prompts or sub-folders)"
         )
     return Plan(jobs, notices, {"prompts": "names of sub-folders"})
 
@@ -256,7 +256,7 @@ def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
         return folder is not None and exists(Path(folder, as_name(name)))
 
     listed, missing = table.matched(by_name, exists_unsearched)
-    notices = [f"counting what {path} names: {len(listed)} images"]
+    notices = [f"counting what {path} names: {quantity(len(listed), 'image')}"]
     where = "do not exist" if folder is not None else "are not among the images given"
     if missing:
         names = shortened([f'"{name}"{meant}' for name, meant in missing.items()], _MAX_NAMED)

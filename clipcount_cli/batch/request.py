@@ -1,4 +1,4 @@
-"""What `clipcount batch` was asked to do, and what is refused before anything is read.
+"""What `clipcount batch` is to do, and what is refused before anything is read.
 
 commands/batch.py -> [request.py] -> run.py
 """
@@ -35,7 +35,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt", "")
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What `clipcount batch` was asked to do."""
+    """What `clipcount batch` is to do."""
 
     sources: Sequence[str]
     csv: str  # "-": stdout
@@ -116,7 +116,7 @@ def check_existing(request: BatchRequest) -> None:
 
 
 def _lists(request: BatchRequest) -> list[Path]:
-    """The files that say which images, and what to count in them."""
+    """The files that list images, and what to count in them."""
     named = [request.prompts_file, request.from_file and Path(request.from_file)]
     if len(request.sources) == 1 and not request.prompts and request.prompts_file is None:
         named.append(Path(request.sources[0], PROMPTS_FILE))

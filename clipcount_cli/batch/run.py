@@ -41,6 +41,7 @@ from clipcount_cli.errors import (
     ExitCode,
     InterruptedRunError,
     UsageError,
+    quantity,
     shortened,
 )
 from clipcount_cli.files import as_text, require_replaceable
@@ -77,7 +78,7 @@ class Summary:
 
     @property
     def sentence(self) -> str:
-        text = f"{self.rows} rows in {self.csv}" if self.csv != "-" else f"{self.rows} rows"
+        text = quantity(self.rows, "row") + (f" in {self.csv}" if self.csv != "-" else "")
         return f"{text}, {self.failed} of them failed" if self.failed else text
 
     @property
@@ -175,7 +176,7 @@ def _plan(request: BatchRequest) -> Plan:
 
 
 def _report_plan(plan: Plan, counter: Counter) -> None:
-    """Say what is counted, and what of it these weights cannot read."""
+    """Print what is counted, and what of it these weights cannot read."""
     for text in plan.notices:
         console.notice(text)
     prompts = dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts)
@@ -186,8 +187,10 @@ def _report_plan(plan: Plan, counter: Counter) -> None:
 
 def _report_dropped(rows: Sequence[ResultRow]) -> None:
     if rows:
-        names = shortened([*dict.fromkeys(row.image for row in rows)])
-        console.warn(f"dropped {len(rows)} rows of images that are not there any more: {names}")
+        images = shortened([*dict.fromkeys(row.image for row in rows)])
+        console.warn(
+            f"dropped {quantity(len(rows), 'row')} of images that no longer exist: {images}"
+        )
 
 
 def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:

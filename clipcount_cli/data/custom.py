@@ -41,7 +41,7 @@ from clipcount_cli.data.splits import (
     listed_splits,
 )
 from clipcount_cli.data.tables import read_table
-from clipcount_cli.errors import shortened
+from clipcount_cli.errors import quantity, shortened
 
 TITLE = "own data"
 
@@ -90,7 +90,8 @@ def _summary(reading: Reading, root: Path, samples: dict[str, list[Sample]]) -> 
     prompts = sorted({sample.prompt for sample in flat})
     objects = sum(sample.truth for sample in flat)
     return (
-        f"{root} is read as {reading.title} ({files}): {len(samples)} images, {objects} objects; "
+        f"{root} is read as {reading.title} ({files}): {quantity(len(samples), 'image')}, "
+        f"{quantity(objects, 'object')}; "
         f"prompts: {shortened(prompts)}"
     )
 

@@ -15,7 +15,7 @@ from clipcount_cli.data import carpk, custom, fsc147, shanghaitech
 from clipcount_cli.data.checks import Findings, Suggest, check_samples
 from clipcount_cli.data.samples import Dataset, Sample
 from clipcount_cli.data.splits import hold_out
-from clipcount_cli.errors import DataError, UsageError, shortened
+from clipcount_cli.errors import DataError, UsageError, quantity, shortened
 
 TRAINING_SPLITS = ("train", "val")
 _LAYOUTS = """known layouts:
@@ -98,7 +98,7 @@ def _check(
             dataset.split(split)  # names the splits there are
     samples = dataset.split("all")
     if samples and not any(sample.truth for sample in samples):
-        findings.add("no dots at all", f"{len(samples)} images without any")
+        findings.add("no dots at all", f"{quantity(len(samples), 'image')} without any")
     _mention_shared_classes(dataset, findings)
 
 

@@ -32,7 +32,7 @@ class Fsc147Files:
 
 
 def find(root: Path) -> Fsc147Files | None:
-    """The parts of FSC-147 under `root`, or None where `root` holds something else."""
+    """The parts of FSC-147 under `root`, or None if `root` holds something else."""
     dots = _first(root, "annotation_{}_384.json")
     splits = _first(root, "Train_Test_Val_{}.json")
     if dots is None or splits is None:

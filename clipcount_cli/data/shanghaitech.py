@@ -22,7 +22,7 @@ _TRUTHS = ("ground-truth", "ground_truth")
 
 
 def find(root: Path) -> dict[str, Path] | None:
-    """The folder of each part under `root`, or None where there is no part."""
+    """The folder of each part under `root`, or None if there is no part."""
     homes = [root, root / "ShanghaiTech", root / "ShanghaiTech_Crowd_Counting_Dataset"]
     for home in homes:
         found = {part: path for part in PARTS if (path := _part_folder(home, part)) is not None}
@@ -34,7 +34,7 @@ def find(root: Path) -> dict[str, Path] | None:
 
 
 def choose(found: dict[str, Path], part: str | None, findings: Findings) -> str:
-    """The part to read: the one asked for, else the only one, else A with a notice."""
+    """The part to read: the requested one, else the only one, else A with a notice."""
     if part is None:
         if len(found) > 1:
             findings.notices.append("reading part A of ShanghaiTech; --part B takes the other")

@@ -30,7 +30,7 @@ Load = Callable[[Sequence[Sample]], list[Prepared]]  # the samples of one pictur
 
 
 class CountsPixels(Protocol):
-    """What evaluation asks of a counter."""
+    """What evaluation needs of a counter."""
 
     def count_pixels(
         self, pixels: np.ndarray, prompts: Sequence[str], tiles: int
@@ -48,7 +48,7 @@ def evaluate(
     load: Load | None = None,
     tiles: Tiles = 1,
 ) -> Iterator[list[EvalRow]]:
-    """Yield the rows of one picture after the other; an unreadable one yields rows that say why.
+    """Yield the rows of one picture after the other; an unreadable one yields rows with the reason.
 
     Under torchrun each process takes its share of the pictures: `gathered` puts them together.
     `load` replaces reading from disk (training keeps its pictures in memory). tiles: the shorter

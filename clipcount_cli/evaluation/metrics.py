@@ -1,8 +1,8 @@
 """Rows of counts and truths -> MAE, RMSE, NAE, SRE, and the prompt check of PrACo.
 
 evaluate.py -> [metrics.py] -> report.py. Training chooses its best weights by the same numbers.
-The prompt check follows PrACo (arXiv:2409.15953): does the model answer differently when it is
-asked for something that is not there?
+The prompt check follows PrACo (arXiv:2409.15953): does the count differ when the prompt names
+something that is absent?
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class EvalRow:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Figures over all rows that could be counted; None where there is nothing to take a mean of.
+    """Figures over all rows that could be counted; None if there is nothing to average.
 
     nae: mean of |error| / truth; sre: root of the mean of error^2 / truth; median_relative_error:
     median of |error| / truth; all three over truth > 0. exact: fraction of rounded counts that are
@@ -98,7 +98,7 @@ def _but_the_largest(rows: Sequence[EvalRow]) -> list[int]:
 
 
 def _prompt_check(rows: Iterable[EvalRow]) -> tuple[float | None, float | None]:
-    """NMN and PCCN over the images that were also asked for absent classes."""
+    """NMN and PCCN over the images that were also counted for absent classes."""
     shares: dict[Path, list[float]] = defaultdict(list)
     leads: dict[Path, list[float]] = defaultdict(list)
     for row in rows:

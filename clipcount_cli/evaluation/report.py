@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.data.samples import Dataset, Sample, by_image, prepare
-from clipcount_cli.errors import ExitCode, UsageError, shortened
+from clipcount_cli.errors import ExitCode, UsageError, quantity, shortened
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import EvalRow, Metrics, worst
 from clipcount_cli.evaluation.plot import PLOT_SUFFIXES, write_scatter
@@ -103,7 +103,7 @@ def _shown(figure: float | None) -> str:
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """The files that an evaluation was asked to write."""
+    """The files that an evaluation writes."""
 
     csv: Path | None = None  # `-` is stdout
     plot: Path | None = None
@@ -160,7 +160,7 @@ def run(
 def publish(
     report: Report, files: OutputFiles, counter: Counter, dataset: Dataset, json: bool
 ) -> None:
-    """Write the files that were asked for and put the figures on stdout, in one process."""
+    """Write the requested files and put the figures on stdout, in one process."""
     if not distributed.is_first():
         return
     if files.csv is not None and files.csv != STDOUT:
@@ -180,7 +180,7 @@ def publish(
 
 
 def as_csv(rows: Sequence[EvalRow]) -> str:
-    r"""The rows as RFC 4180 with `\n`; count and error are empty where the picture failed."""
+    r"""The rows as RFC 4180 with `\n`; count and error are empty if the image failed."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -254,4 +254,4 @@ def _mention_remarks(rows: Sequence[EvalRow]) -> None:
 def _mention_failures(rows: Sequence[EvalRow]) -> None:
     messages = list(dict.fromkeys(row.message for row in rows if row.count is None))
     if messages:
-        console.warn(f"{len(messages)} images failed: {shortened(messages)}")
+        console.warn(f"{quantity(len(messages), 'image')} failed: {shortened(messages)}")

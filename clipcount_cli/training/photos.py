@@ -1,4 +1,4 @@
-"""Photographs decoded and resized once, and kept: in memory, then in a file that is mapped.
+"""Images decoded and resized once, and kept: in memory, then in a file that is mapped.
 
 [photos.py] -> sampler.py -> loop.py. Training must never wait for a JPEG.
 """
@@ -20,7 +20,7 @@ from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.windows import Pixels, resize_shorter_side
 from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
-from clipcount_cli.errors import DataError, ImageReadError, shortened
+from clipcount_cli.errors import DataError, ImageReadError, quantity, shortened
 from clipcount_cli.files import write_error
 
 _READERS = 8  # threads that decode
@@ -39,7 +39,7 @@ class TrainingImage:
     truths: dict[str, int] = field(default_factory=dict)  # prompt -> count by the data's protocol
 
     def prepared(self, samples: Sequence[Sample]) -> list[Prepared]:
-        """What `evaluation` asks for, without reading the file again."""
+        """What `evaluation` needs, without reading the file again."""
         return [
             Prepared(self.pixels, self.points_px[s.prompt], self.truths[s.prompt]) for s in samples
         ]
@@ -85,8 +85,9 @@ def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> lis
             else:
                 photos.append(replace(outcome, pixels=cache.keep(outcome.pixels)))
     if faults:
+        listed = shortened(faults, separator="\n")
         raise DataError(
-            f"{len(faults)} images cannot be read:\n{shortened(faults, separator=chr(10))}",
+            f"{quantity(len(faults), 'image')} cannot be read:\n{listed}",
             hint="fix or remove them; nothing has been started",
         )
     return photos

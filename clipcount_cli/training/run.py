@@ -24,7 +24,7 @@ from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.data.samples import Dataset
 from clipcount_cli.devices import pick_device, pick_precision, require_full_fp32
-from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError
+from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError, quantity
 from clipcount_cli.files import remove_leftovers
 from clipcount_cli.training.limits import check_network, check_training
 from clipcount_cli.training.loop import fit
@@ -91,7 +91,7 @@ def train(request: TrainRequest) -> RunFolder:
 
 
 def resume(run: Path, request: TrainRequest) -> RunFolder:
-    """Continue exactly where `run` stopped; UsageError names each option that differs.
+    """Resume `run` at the step at which it stopped; UsageError names each option that differs.
 
     The data may have moved, and device and processes may be others: config.json then states them.
     """
@@ -110,7 +110,7 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
     if settings.precision == "fp16" and device.type == "cpu":
         raise DeviceError(
             f"{run} trains in fp16, which a CPU does not multiply in",
-            hint="continue where there is a GPU: --device cuda",
+            hint="resume on a machine with a GPU: --device cuda",
         )
     with distributed.joined(device):
         dataset = _load(data, settings.part)
@@ -261,7 +261,7 @@ def _report_start(
     console.notice(
         f"{trainer.trained_parameters:,} of "
         f"{sum(p.numel() for p in start.model.parameters()):,} parameters are trained, on "
-        f"{len(photos)} images, validated on {len(validation)}, into {folder.path}"
+        f"{quantity(len(photos), 'image')}, validated on {len(validation)}, into {folder.path}"
     )
 
 

@@ -1,7 +1,7 @@
-"""What each step sees: which photographs, how each window is made, and what is asked of it.
+"""What each step sees: which images, how each window is made, and its prompts.
 
 photos.py -> [sampler.py] -> loop.py. All chance comes from the seed, the epoch and the place in it,
-so a step is the same whoever makes it: after a resume, and in whichever of several processes.
+so a step is the same after a resume and in any of several processes.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Sampler:
 
     @property
     def plan(self) -> StepPlan:
-        """Each epoch sees every photograph; its last step is filled up with some of them again."""
+        """Each epoch sees every image; its last step is filled up with some of them again."""
         return StepPlan(-(-len(self.photos) // self.config.batch), self.config.epochs)
 
     def batches(self, step: int) -> Iterator[Batch]:
@@ -123,7 +123,7 @@ class Sampler:
     def _ask(
         self, plan: WindowPlan, photos: Sequence[TrainingImage], rng: np.random.Generator
     ) -> PromptPoints:
-        """The prompts of the photographs with the dots that show, and some that are absent."""
+        """The prompts of the images with the dots that show, and some that are absent."""
         known = list(dict.fromkeys(prompt for photo in photos for prompt in photo.points_px))
         asked = known
         if len(known) > MAX_PRESENT:

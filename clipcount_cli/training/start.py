@@ -149,7 +149,7 @@ def _as_weights(recipe: TrainConfig, theirs: ModelConfig, given: Mapping[str, An
 
 
 def model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
-    """The network that `config` asks for, in everything else like `base`."""
+    """The network that `config` describes, in everything else like `base`."""
     changes = {name: getattr(config, name) for name in _SHARED}
     if config.tuning != "prompts":
         changes["visual_prompts"] = 0

@@ -1,8 +1,8 @@
 """One step of training: a batch becomes losses, gradients, and slightly better weights.
 
 losses.py -> [step.py] -> loop.py. Nothing here knows files, epochs' ends or data sets. All that
-changes from step to step is in `Trainer.state`, and chance is seeded anew by each step's number:
-whoever loads a state goes on exactly where it was taken.
+changes from step to step is in `Trainer.state`, and randomness is seeded by each step's number, so
+that a loaded state continues exactly where it was saved.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Trainer:
         precision: str = "fp32",
         freeze_norms: bool = False,
     ) -> None:
-        """freeze_norms: keep the batch norms' statistics, as few photographs need it."""
+        """freeze_norms: keep the batch norms' statistics, as few images need it."""
         self.model, self.config, self.plan = model, config, plan
         self.device = model.patch_proj.weight.device
         self.dtype = dtype_of(precision)
@@ -154,9 +154,9 @@ class Trainer:
         return self.step_number // self.plan.steps_per_epoch
 
     def step(self, batch: Batch, stop: bool = False) -> tuple[dict[str, float], bool]:
-        """Learn from one batch: returns its losses, and whether any process was asked to stop.
+        """Learn from one batch: returns its losses, and whether any process was requested to stop.
 
-        Raises TrainingError, the weights unchanged, where a loss or a gradient is not finite.
+        Raises TrainingError, the weights unchanged, if a loss or a gradient is not finite.
         """
         torch.manual_seed(hash((self.config.seed, self.step_number, distributed.rank())))
         self._set_modes()
@@ -212,7 +212,7 @@ class Trainer:
         within = self.step_number % self.plan.steps_per_epoch
         return TrainingError(
             f"{what} is not a finite number at epoch {self.epoch + 1}, batch {within + 1} of "
-            f"{self.plan.steps_per_epoch}: {', '.join(batch.names) or 'unnamed photographs'}",
+            f"{self.plan.steps_per_epoch}: {', '.join(batch.names) or 'unnamed images'}",
             hint="the weights before this batch are saved; lower --learning-rate, or train in "
             "--precision fp32, and start from them with --init RUN/last.safetensors",
         )
@@ -274,7 +274,7 @@ class Trainer:
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Continue from what `state` returned."""
         self.step_number = state["step"]
         self._put(state["trained"])
         for name, buffer in self.statistics.items():

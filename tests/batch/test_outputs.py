@@ -253,7 +253,7 @@ def test_rows_of_renamed_and_deleted_images_go_and_the_count_is_right(weights, p
 
     resumed = out.read_bytes()
     assert result.exit_code == 0, result.output
-    assert "dropped 2 rows of images that are not there any more: 1.png, 2.png" in result.stderr
+    assert "dropped 2 rows of images that no longer exist: 1.png, 2.png" in result.stderr
     assert f"3 rows in {out}" in result.stderr
     assert [row["image"] for row in read(out)] == ["3.png", "4.png", "one.png"]
     batch(weights, *words, "--overwrite")
