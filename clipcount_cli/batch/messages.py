@@ -31,8 +31,16 @@ def decode_jobs(data: bytes) -> list[Job]:
 
 
 def _job(cells: Any) -> Job:
-    image, path, prompts, fault, counted_before = _list(cells)
-    return Job(_text(image), _text(path), _texts(prompts), _text(fault), _texts(counted_before))
+    image, path, prompts, fault, counted_before, page, channel = _list(cells)
+    return Job(
+        _text(image),
+        _text(path),
+        _texts(prompts),
+        _text(fault),
+        _texts(counted_before),
+        "max" if page == "max" else _number(page),
+        _number(channel),
+    )
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
@@ -90,6 +98,12 @@ def _texts(value: Any) -> tuple[str, ...]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is not text")
+    return value
+
+
+def _number(value: Any) -> int | None:
+    if value is not None and not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
     return value
 
 

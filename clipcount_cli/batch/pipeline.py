@@ -264,7 +264,7 @@ class _PipelineRun:
     def _read(self, image: _Image) -> None:
         if image.job.fault:
             raise ImageReadError(f"{image.job.image}: {image.job.fault}")
-        photo = read_image(Path(image.job.path), image.job.image)
+        photo = read_image(Path(image.job.path), image.job.image, image.job.selection)
         height, width = photo.pixels.shape[:2]
         windows = self.pipeline.counter.windows
         image.size = (width, height)
@@ -427,5 +427,4 @@ def _reason(error: BaseException) -> str:
     """Why an image failed, in words that are the same in every run."""
     if isinstance(error, ClipCountError):
         return error.with_hint
-    text = f"{type(error).__name__}: {error}"
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", f"{type(error).__name__}: {error}")

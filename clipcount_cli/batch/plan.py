@@ -20,6 +20,7 @@ from clipcount_cli.batch.prompts_file import PROMPTS_FILE, find_prompts, read_pr
 from clipcount_cli.batch.rows import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
+from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.errors import ClipCountError, DataError, UsageError, quantity, shortened
 from clipcount_cli.files import as_name, as_text, exists, is_folder
 
@@ -34,6 +35,13 @@ class Job(NamedTuple):
     prompts: tuple[str, ...]
     fault: str = ""  # why it cannot be counted, where that is known without opening it
     counted_before: tuple[str, ...] = ()  # further prompts of the image, which an earlier run did
+    page: Page | None = None  # of a stack, from 1
+    channel: int | None = None
+
+    @property
+    def selection(self) -> Selection:
+        """What is read of the image file."""
+        return Selection(self.page, self.channel)
 
 
 @dataclass(frozen=True)

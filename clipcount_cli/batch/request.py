@@ -16,6 +16,7 @@ from clipcount_cli.batch.plan import Plan
 from clipcount_cli.batch.prompts_file import PROMPTS_FILE
 from clipcount_cli.batch.results import Targets
 from clipcount_cli.batch.rows import RowFormat
+from clipcount_cli.counting.stacks import FIRST_PAGE, Selection
 from clipcount_cli.errors import UsageError
 from clipcount_cli.files import (
     exists,
@@ -52,6 +53,8 @@ class BatchRequest:
     overwrite: bool = False
     fail_fast: bool = False
     tiles: Tiles = 1
+    selection: Selection = FIRST_PAGE
+    all_pages: bool = False  # a row per page, instead of the page of `selection`
     batch_windows: int | None = None
     workers: int | None = None
     shard: str | None = None  # "I/N"

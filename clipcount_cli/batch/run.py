@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from clipcount_cli import console, distributed
 from clipcount_cli.batch import processes
+from clipcount_cli.batch.pages import select_pages
 from clipcount_cli.batch.plan import Plan, make_plan, nothing_to_count, read_list
 from clipcount_cli.batch.report import Thumbnails, write_report
 from clipcount_cli.batch.request import (
@@ -169,6 +170,7 @@ def _plan(request: BatchRequest) -> Plan:
     plan = make_plan(sources, request.prompts, request.prompts_file, left_out, request.own_files)
     if not plan.jobs:
         raise nothing_to_count(sources, plan.passed_over)
+    plan = replace(plan, jobs=select_pages(plan.jobs, request.selection, request.all_pages))
     if request.shard is not None:  # a part may be empty: the others can be joined with it
         plan = plan.shard(*parse_shard(request.shard))
     refuse_existing_heatmaps(request, plan)
@@ -229,6 +231,8 @@ def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings
         **plan.settings,
         **request.form.settings,
         "tiles": request.tiles,
+        "page": "all" if request.all_pages else request.selection.page,
+        "channel": request.selection.channel,
         "batch_windows": pipeline.batch_windows,
         "shard": request.shard,
         "rows": len(plan.positions()),

@@ -11,6 +11,7 @@ import typer
 from clipcount_cli.commands.options import (
     OUTPUT,
     RUN,
+    ChannelOption,
     DeviceOption,
     OverwriteOption,
     Precision,
@@ -54,6 +55,16 @@ FromFileOption = Annotated[
     typer.Option(
         metavar="LIST",
         help="File of image paths, one per line; - reads standard input.",
+        rich_help_panel=INPUT,
+    ),
+]
+PagesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--page",
+        metavar="N|all|max",
+        help="Page of a TIFF, or frame of an animation (default: the first); all counts in each "
+        "page (rows a.tif#1, a.tif#2, ...), max takes the brightest sample of all pages.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -179,6 +190,8 @@ def batch(
     sources: FoldersArgument = None,
     *,
     from_file: FromFileOption = None,
+    page: PagesOption = None,
+    channel: ChannelOption = None,
     prompt: PromptOption = None,
     prompts: PromptsOption = None,
     csv: CsvOption,
@@ -205,6 +218,7 @@ def batch(
     from clipcount_cli.batch.request import BatchRequest
     from clipcount_cli.batch.rows import DELIMITERS, RowFormat
     from clipcount_cli.batch.run import print_summary, run
+    from clipcount_cli.counting.stacks import Selection, parse_page
 
     request = BatchRequest(
         sources=sources or [],
@@ -222,6 +236,8 @@ def batch(
         overwrite=overwrite,
         fail_fast=fail_fast,
         tiles=parse_tiles(tiles),
+        selection=Selection(None if page == "all" else parse_page(page), channel),
+        all_pages=page == "all",
         batch_windows=batch_windows,
         workers=workers,
         shard=shard,
