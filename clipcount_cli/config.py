@@ -234,6 +234,9 @@ class TrainConfig:
     dropout: Annotated[float, "probability of dropping a channel"] = 0.1
     drop_path: Annotated[float, "probability of dropping a residual branch"] = 0.1
 
+    tiles: Annotated[
+        int, "shorter side of the images in units of 384 pixels, for small objects in large ones"
+    ] = 1
     epochs: Annotated[int, "passes over the training images, both stages together"] = 200
     contrast_epochs: Annotated[int, "first epochs, with the contrastive loss alone"] = 0
     batch: Annotated[int, "images per step, over all processes"] = 32

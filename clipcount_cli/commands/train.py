@@ -24,7 +24,7 @@ clipcount train --resume runs/mine
 clipcount count photo.jpg apples --weights runs/mine"""
 
 PANELS = {  # of `--help`: the fields of TrainConfig
-    RUN: ("epochs", "batch", "learning_rate", "validate_every", "seed"),
+    RUN: ("tiles", "epochs", "batch", "learning_rate", "validate_every", "seed"),
     "Model": (
         *("tuning", "readout", "interaction", "depth", "heads", "visual_prompts"),
         *("prompted_layers", "context_tokens", "dropout", "drop_path"),

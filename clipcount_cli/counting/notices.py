@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from clipcount_cli.errors import shortened
+
 
 class Notice(NamedTuple):
     """One remark, in two lengths."""
@@ -23,3 +25,15 @@ class Notice(NamedTuple):
 def as_message(notices: Iterable[Notice]) -> str:
     """The `message` of a row that is ok: brief texts, each once, separated by semicolons."""
     return "; ".join(dict.fromkeys(notice.brief for notice in notices))
+
+
+def over_images(messages: Iterable[tuple[str, str]]) -> list[str]:
+    """One line per message, from pairs of an image and its message: how many images, and which."""
+    images: dict[str, dict[str, None]] = {}
+    for image, message in messages:
+        if message:
+            images.setdefault(message, {})[image] = None
+    return [
+        f"{message} ({len(names)} images): {shortened(list(names))}"
+        for message, names in images.items()
+    ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
+from clipcount_cli.counting.notices import over_images
 from clipcount_cli.data.samples import Dataset, Sample, by_image, prepare
 from clipcount_cli.errors import ExitCode, UsageError, quantity, shortened
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
@@ -142,7 +143,9 @@ def run(
     metrics = Metrics.of(rows)
     if distributed.is_first():
         _mention_failures(rows)
-        _mention_remarks(rows)
+        counted = [row for row in rows if row.count is not None]
+        for remark in over_images((row.image, row.message) for row in counted):
+            console.notice(remark)
         _mention_unchecked(metrics, prompt_check)
     return Report(
         dataset.name,
@@ -239,16 +242,6 @@ def _mention_unchecked(metrics: Metrics, prompt_check: bool) -> None:
             "the prompt check needs two classes or more, and images that lack one of them: "
             "nmn and pccn are null"
         )
-
-
-def _mention_remarks(rows: Sequence[EvalRow]) -> None:
-    """Say what may make the counts of some images wrong, once for all alike."""
-    images: dict[str, dict[str, None]] = {}
-    for row in rows:
-        if row.count is not None and row.message:
-            images.setdefault(row.message, {})[row.image] = None
-    for message, names in images.items():
-        console.notice(f"{len(names)} images {message}: {shortened(list(names))}")
 
 
 def _mention_failures(rows: Sequence[EvalRow]) -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from clipcount_cli import distributed
-from clipcount_cli.config import DENSITY_SCALE, ModelConfig, TrainConfig, WindowConfig
+from clipcount_cli.config import DENSITY_SCALE, MAX_TILES, ModelConfig, TrainConfig, WindowConfig
 from clipcount_cli.counting.prompts import ENDS
 from clipcount_cli.errors import UsageError
 
@@ -43,6 +43,7 @@ LIMITS: Mapping[str, tuple[Holds, tuple[str, ...]]] = {
         lambda x: 0 <= x < 1,
         ("dropout", "drop_path", "beta1", "beta2", "ema_decay", "scale"),
     ),
+    f"from 1 to {MAX_TILES}": (lambda x: 1 <= x <= MAX_TILES, ("tiles",)),
     "above 0, at most 1": (lambda x: 0 < x <= 1, ("mask_keep_fraction",)),
     "from 0 to 0.5": (lambda x: 0 <= x <= 0.5, ("hue",)),
     "from 0 to 180": (lambda x: 0 <= x <= 180, ("rotation_deg",)),

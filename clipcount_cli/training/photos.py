@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 from clipcount_cli import console
 from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.images import read_image
+from clipcount_cli.counting.notices import over_images
+from clipcount_cli.counting.plausibility import size_notice
 from clipcount_cli.counting.windows import Pixels, resize_shorter_side
 from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
 from clipcount_cli.errors import DataError, ImageReadError, quantity, shortened
@@ -34,9 +37,10 @@ class TrainingImage:
 
     name: str
     path: Path
-    pixels: Pixels  # (H, W, 3), the shorter side as a window's
+    pixels: Pixels  # (H, W, 3), the shorter side as that of `tiles` windows
     points_px: dict[str, Points]  # prompt -> (K, 2) as (x, y) in `pixels`
     truths: dict[str, int] = field(default_factory=dict)  # prompt -> count by the data's protocol
+    remark: str = ""  # what limits what can be learned from it
 
     def prepared(self, samples: Sequence[Sample]) -> list[Prepared]:
         """What `evaluation` needs, without reading the file again."""
@@ -69,8 +73,13 @@ class PixelCache:
         return np.memmap(self._file, np.uint8, "r", offset, pixels.shape)
 
 
-def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> list[TrainingImage]:
-    """Decode and resize every image once; DataError names all that cannot be read."""
+def read_photos(
+    samples: Iterable[Sample], cache: PixelCache, title: str, tiles: int = 1
+) -> list[TrainingImage]:
+    """Decode and resize every image once; DataError names all that cannot be read.
+
+    tiles: the shorter side becomes that of so many windows.
+    """
     pictures = by_image(samples)
     photos: list[TrainingImage] = []
     faults: list[str] = []
@@ -78,7 +87,7 @@ def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> lis
         console.progress(title, len(pictures), "images") as bar,
         ThreadPoolExecutor(_READERS) as pool,
     ):
-        for outcome in pool.map(_read, pictures):
+        for outcome in pool.map(partial(_read, tiles=tiles), pictures):
             bar.advance()
             if isinstance(outcome, ImageReadError):
                 faults.append(str(outcome))
@@ -90,21 +99,25 @@ def read_photos(samples: Iterable[Sample], cache: PixelCache, title: str) -> lis
             f"{quantity(len(faults), 'image')} cannot be read:\n{listed}",
             hint="fix or remove them; nothing has been started",
         )
+    for remark in over_images((photo.name, photo.remark) for photo in photos):
+        console.notice(remark)
     return photos
 
 
-def _read(picture: Sequence[Sample]) -> TrainingImage | ImageReadError:
+def _read(picture: Sequence[Sample], tiles: int) -> TrainingImage | ImageReadError:
     try:
         pixels = read_image(picture[0].image, picture[0].name).pixels
     except ImageReadError as error:
         return error
     laid_out = [prepare_pixels(sample, pixels) for sample in picture]
     whole = laid_out[0].pixels
-    resized = resize_shorter_side(whole, WindowConfig.side_px)
+    resized = resize_shorter_side(whole, tiles * WindowConfig.side_px)
+    notice = size_notice(min(whole.shape[:2]), tiles, WindowConfig.side_px)
     scale = np.array(resized.shape[1::-1]) / np.array(whole.shape[1::-1])
     points = {
         sample.prompt: (prepared.points_px * scale).astype(np.float32)
         for sample, prepared in zip(picture, laid_out, strict=True)
     }
     truths = {s.prompt: p.truth for s, p in zip(picture, laid_out, strict=True)}
-    return TrainingImage(picture[0].name, picture[0].image, resized, points, truths)
+    remark = notice.brief if notice else ""
+    return TrainingImage(picture[0].name, picture[0].image, resized, points, truths, remark)

@@ -146,8 +146,8 @@ def _run(
     choose_trained(model, config)
     with folder.made():
         cache = PixelCache(config.cache_gb * _GIGABYTE, folder.path)
-        photos = read_photos(dataset.split("train"), cache, "reading train")
-        validation = read_photos(dataset.split("val"), cache, "reading val")
+        photos = read_photos(dataset.split("train"), cache, "reading train", config.tiles)
+        validation = read_photos(dataset.split("val"), cache, "reading val", config.tiles)
         sampler = Sampler(photos, config, model.config, device)
         trainer = Trainer(model, config, sampler.plan, settings.precision, config.freeze_norms)
         _report_start(folder, start, trainer, photos, validation)
@@ -170,7 +170,7 @@ def _run(
         sampler.batches,
         folder,
         save_weights,
-        validation_of(dataset.split("val"), validation, settings.precision),
+        validation_of(dataset.split("val"), validation, settings.precision, config.tiles),
         config.validate_every,
         60 * config.save_minutes,
     )

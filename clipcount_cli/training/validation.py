@@ -5,7 +5,6 @@ evaluation -> [validation.py] -> run.py
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +13,6 @@ from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.data.samples import Prepared, Sample
 from clipcount_cli.devices import dtype_of
-from clipcount_cli.errors import ClipCountWarning
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training.loop import Validate
@@ -24,9 +22,12 @@ from clipcount_cli.weights import checkpoint
 
 
 def validation_of(
-    samples: Sequence[Sample], images: Sequence[TrainingImage], precision: str
+    samples: Sequence[Sample], images: Sequence[TrainingImage], precision: str, tiles: int = 1
 ) -> Validate:
-    """What measures a network on `samples`, whose pixels `images` hold, in `precision`."""
+    """What measures a network on `samples`, whose pixels `images` hold, in `precision`.
+
+    tiles: how many times 384 px the shorter side of the images has.
+    """
     by_path = {image.path: image for image in images}
 
     def load(same_image: Sequence[Sample]) -> list[Prepared]:
@@ -34,9 +35,7 @@ def validation_of(
 
     def validate(model: ClipCount) -> LogRow:
         counter = Counter(as_loaded(model, precision), "training", "", precision)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ClipCountWarning)  # reported when training started
-            rows = gathered(evaluate(counter, samples, prompt_check=True, load=load))
+        rows = gathered(evaluate(counter, samples, prompt_check=True, load=load, tiles=tiles))
         metrics = Metrics.of(rows)
         values = {name: getattr(metrics, name) for name in ("mae", "rmse", "nmn", "pccn")}
         return {f"val_{name}": value for name, value in values.items() if value is not None}

@@ -54,11 +54,14 @@ def test_a_run_leaves_weights_that_count_a_log_and_curves(data, weights, tmp_pat
     assert counted.stdout.endswith("\tred dots\n")
 
 
-def test_best_weights_are_those_for_which_eval_prints_the_smallest_error(data, weights, tmp_path):
+@pytest.mark.parametrize("tiles", [1, 2])
+def test_best_weights_are_those_for_which_eval_prints_the_smallest_error(
+    data, weights, tmp_path, tiles
+):
     run = tmp_path / "run"
     run_train(
         *("--data", data, "--init", weights, "--out", run, *SHORT, "--validate-every", 1),
-        *("--learning-rate", 0.01, "--ema-decay", 0),
+        *("--learning-rate", 0.01, "--ema-decay", 0, "--tiles", tiles),
     )
 
     evaluated = CliRunner().invoke(
@@ -66,6 +69,7 @@ def test_best_weights_are_those_for_which_eval_prints_the_smallest_error(data, w
         [
             *("eval", "--data", str(data), "--split", "val", "--json", "--precision", "fp32"),
             *("--device", "cpu", "--weights", str(run / "best.safetensors"), "--prompt-check"),
+            *("--tiles", str(tiles)),
         ],
     )
 
@@ -311,6 +315,19 @@ def test_a_prompt_longer_than_the_context_is_told(data, weights, tmp_path):
 
     assert result.exit_code == 0
     assert "only the first" in result.stderr
+
+
+def test_images_that_are_much_shrunk_for_training_are_named(data, weights, tmp_path):
+    large = data / "images" / "0.png"
+    with Image.open(large) as image:
+        image.resize((20 * image.width, 20 * image.height)).save(large)
+    points = (data / "points.csv").read_text().splitlines()
+    rows = [row for row in points if not row.startswith(f"{large.name},")]
+    (data / "points.csv").write_text("\n".join([*rows, f"{large.name},red dots,50,50", ""]))
+
+    result = run_train("--data", data, "--init", weights, "--out", tmp_path / "run", *SHORT)
+
+    assert f"shrunk 5x, try --tiles 2 (1 images): {large.name}" in result.stderr
 
 
 def test_every_hyper_parameter_has_an_option():
