@@ -16,7 +16,7 @@ import numpy as np
 from clipcount_cli import distributed
 from clipcount_cli.counting.prompts import disjoint_prompts
 from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
-from clipcount_cli.errors import ClipCountError, CountError, ImageReadError
+from clipcount_cli.errors import CountError, ImageReadError
 from clipcount_cli.evaluation.metrics import EvalRow, mean
 
 if TYPE_CHECKING:
@@ -62,14 +62,9 @@ def evaluate(
             yield _count_picture(counter, picture, prepared.result(), classes, tiles)
         except (ImageReadError, CountError) as error:
             yield [
-                EvalRow(s.name, s.image, s.prompt, s.truth, None, message=_worded(error))
+                EvalRow(s.name, s.image, s.prompt, s.truth, None, message=error.with_hint)
                 for s in picture
             ]
-
-
-def _worded(error: ClipCountError) -> str:
-    """What is wrong with an image and what to do about it, in one line."""
-    return f"{error} ({error.hint})" if error.hint else str(error)
 
 
 def gathered(rows_of_pictures: Iterable[list[EvalRow]]) -> list[EvalRow]:

@@ -90,7 +90,7 @@ def read_photos(
         for outcome in pool.map(partial(_read, tiles=tiles), pictures):
             bar.advance()
             if isinstance(outcome, ImageReadError):
-                faults.append(str(outcome))
+                faults.append(outcome.with_hint)
             else:
                 photos.append(replace(outcome, pixels=cache.keep(outcome.pixels)))
     if faults:
