@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")
 VIEWS = {
     *("alias", "as_strided", "chunk", "detach", "diagonal", "expand", "lift_fresh", "permute"),
-    *("reshape", "_reshape_alias", "record_stream", "select", "slice", "split", "squeeze", "t"),
+    *("reshape", "_reshape_alias", "select", "slice", "split", "squeeze", "t"),
     *("split_with_sizes", "transpose", "unbind", "unfold", "unsqueeze", "_unsafe_view", "view"),
 }
 # Operations whose result, or its shape, the host must know before it continues.
@@ -121,8 +121,6 @@ class _Device:
         self._check(name, args, leaves)
         if target is not None:
             kwargs["device"] = CPU
-        if name == "record_stream":
-            return None
         before = {id(leaf.inner): leaf for leaf in ours}  # in-place results are what went in
         done = func(*tree_map(_inner, args), **tree_map(_inner, kwargs))
         if name not in VIEWS:
@@ -243,6 +241,7 @@ def pretend_cuda() -> Iterator[Seen]:
         (torch, {"Generator": lambda device="cpu": real_generator("cpu")}),
         (Tensor, {"pin_memory": lambda self: device.pin(self.clone())}),
         (Tensor, {"is_pinned": lambda self: device.is_pinned(self)}),
+        (Tensor, {"record_stream": _nothing}),
         (threading.Thread, {"run": run_in_mode}),
     ]
     sdp = torch.backends.cuda

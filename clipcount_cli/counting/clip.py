@@ -14,8 +14,6 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
 from clipcount_cli.config import BPE_ROWS, ClipConfig
 
 if TYPE_CHECKING:
@@ -27,6 +25,8 @@ PIXEL_STD = (0.26862954, 0.26130258, 0.27577711)
 
 def build_clip(config: ClipConfig) -> CLIP:
     """open_clip's CLIP for `config`, without the layers that no patch passes through."""
+    import torch
+
     with torch.device("cpu"):  # not where an empty network is built: modules may hold tensors
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg  # 2 to 4 s
 

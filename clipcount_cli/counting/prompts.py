@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from clipcount_cli.config import ModelConfig
 from clipcount_cli.counting.clip import tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ENDS = 2  # [SOS] and [EOT]
 # Before another word; a capital letter within a prompt is a name: vitamin A pills.

@@ -1,24 +1,29 @@
 """Windows for training, made in batches on the device: affine, mosaic, colour, blur, noise.
 
 views.py -> [augment.py]. `render` takes what views.py drew and the pixels it names; equal plans
-give equal windows, whatever else is in the batch.
+give equal windows, whatever else is in the batch. What the device needs is packed into one copy of
+pixels and one of numbers, from pinned memory, so that the host waits for neither.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipcount_cli.counting.windows import Pixels
+from clipcount_cli.devices import upload
 from clipcount_cli.training.views import QUARTERS, SEAM_PX, Border, Colour, View, WindowPlan
 
 _BLUR_TAPS = (7, 9)  # of the Gaussian blur along x and y
 _LUMA = (0.299, 0.587, 0.114)
+
+Pixels = NDArray[np.uint8]  # (H, W, 3) RGB
 
 
 def render(
@@ -28,50 +33,71 @@ def render(
     device: torch.device,
 ) -> Tensor:
     """Make the windows (B, 3, side, side), 0 to 1; photos: for each plan, one a view."""
-    windows = torch.empty(len(plans), 3, side_px, side_px, device=device)
-    cut = [_cut(plan, of) for plan, of in zip(plans, photos, strict=True)]
-    mosaics = [i for i, plan in enumerate(plans) if len(plan.views) > 1]
     single = [i for i, plan in enumerate(plans) if len(plan.views) == 1]
     still = [i for i in single if not plans[i].views[0].moves]
     moved = [i for i in single if plans[i].views[0].moves]
-    if still:
-        windows[still] = _stack([cut[i][0] for i in still], device)
-    if moved:
-        views = [plans[i].views[0] for i in moved]
-        windows[moved] = move(views, [cut[i][0] for i in moved], side_px, device)
-    if mosaics:
-        windows[mosaics] = _mosaics(
-            [plans[i] for i in mosaics], [cut[i] for i in mosaics], side_px, device
-        )
+    moved.sort(key=lambda i: plans[i].views[0].border)  # alike ones are computed together
+    mosaics = [i for i, plan in enumerate(plans) if len(plan.views) > 1]
+    groups = [group for group in (still, moved, mosaics) if group]
+    stacks = _stacks(
+        [[part for i in group for part in _cut(plans[i], photos[i])] for group in groups], device
+    )
+    made = []
+    for group, stack in zip(groups, stacks, strict=True):
+        if group is still:
+            made.append(stack)
+        elif group is moved:
+            made.append(move([plans[i].views[0] for i in moved], stack, side_px))
+        else:
+            made.append(_mosaics([plans[i] for i in mosaics], stack, side_px))
+    place = np.argsort([i for group in groups for i in group])
     changed = [i for i, plan in enumerate(plans) if plan.colour is not None]
+    index = upload(torch.from_numpy(np.concatenate([place, np.array(changed, int)])), device)
+    windows = torch.cat(made).index_select(0, index[: len(plans)])
     if changed:
+        rows = index[len(plans) :]
         colours = [colour for plan in plans if (colour := plan.colour) is not None]
-        windows[changed] = recolour(windows[changed], colours)
+        windows.index_copy_(0, rows, recolour(windows.index_select(0, rows), colours))
     return windows
 
 
 def move(
     views: Sequence[View],
-    sources: Sequence[Pixels],
+    stack: Tensor,
     side_px: int,
-    device: torch.device,
-    origins_px: Sequence[tuple[int, int]] | None = None,
+    corners_px: Sequence[tuple[int, int]] | None = None,
 ) -> Tensor:
-    """Sample each view's window (V, 3, side, side), bilinear; origins: (x, y) of its corner."""
-    stack = _stack(sources, device)  # (V, 3, H, W)
-    height, width = stack.shape[2:]
-    corners = origins_px or [(0, 0)] * len(views)
+    """Sample each view's window (V, 3, side, side), bilinear, from its source in `stack`.
+
+    Views of one border stand together. corners: (x, y) of each window's corner.
+    """
+    device, (height, width) = stack.device, stack.shape[2:]
+    placements = torch.from_numpy(_placements(views, corners_px))
+    a, b, c, size, corner = upload(placements, device)[:, :, None, None].unbind(1)  # (V, 1, 1, 2)
     steps = torch.arange(side_px, device=device) + 0.5
-    grids = []
-    for view, source, (left, top) in zip(views, sources, corners, strict=True):
+    x = steps[:, None] + corner[..., :1]  # (V, 1, side, 1)
+    y = steps[:, None, None] + corner[..., 1:]  # (V, side, 1, 1)
+    position = a * x + b * y + c  # (V, side, side, 2), as (x, y) in the source
+    start = 0
+    for border, alike in itertools.groupby(views, key=lambda view: view.border):
+        end = start + len(list(alike))
+        if border != "black":
+            position[start:end] = _folded(position[start:end], size[start:end], border)
+        start = end
+    grid = position / upload(torch.tensor([width, height]), device) * 2 - 1
+    return F.grid_sample(stack, grid, align_corners=False)
+
+
+def _placements(
+    views: Sequence[View], corners_px: Sequence[tuple[int, int]] | None
+) -> NDArray[np.float32]:
+    """For each view, (V, 5, 2) as (x, y): map from window to source (3), its size, its corner."""
+    rows = []
+    for view, corner in zip(views, corners_px or [(0, 0)] * len(views), strict=True):
         back = np.linalg.inv(view.matrix)
         back[:2, 2] -= view.source.x, view.source.y
-        a = torch.tensor(back, dtype=torch.float32, device=device)
-        x, y = (steps + left)[None, :], (steps + top)[:, None]
-        column = _folded(a[0, 0] * x + a[0, 1] * y + a[0, 2], source.shape[1], view.border)
-        row = _folded(a[1, 0] * x + a[1, 1] * y + a[1, 2], source.shape[0], view.border)
-        grids.append(torch.stack([column / width, row / height], dim=-1) * 2 - 1)
-    return F.grid_sample(stack, torch.stack(grids), align_corners=False)
+        rows.append([*back[:2].T, (view.source.width, view.source.height), corner])
+    return np.array(rows, np.float32)
 
 
 def recolour(windows: Tensor, colours: Sequence[Colour]) -> Tensor:
@@ -81,42 +107,51 @@ def recolour(windows: Tensor, colours: Sequence[Colour]) -> Tensor:
     for window, colour in zip(noise, colours, strict=True):
         chance = torch.Generator(device).manual_seed(colour.noise_seed)
         window.normal_(0.0, colour.noise, generator=chance)
-    noisy = (windows + noise).clamp_(0, 1)
-    matrices = torch.stack([_colour_matrix(colour) for colour in colours]).to(device)  # (B, 3, 3)
-    contrast = torch.tensor([c.contrast for c in colours], device=device)
-    luma = torch.tensor(_LUMA, device=device)
-    mean = (noisy.mean(dim=(2, 3)) * luma).sum(dim=1)  # (B,)
-    brightness = torch.tensor([c.brightness for c in colours], device=device)
+    noisy = noise.add_(windows).clamp_(0, 1)
+    numbers = upload(_colour_numbers(colours), device)  # (B, 15)
+    matrices, contrast, brightness = numbers[:, :9].reshape(-1, 3, 3), numbers[:, 9], numbers[:, 10]
+    mean = (noisy.mean(dim=(2, 3)) * numbers[:, 11:14]).sum(dim=1)  # (B,), luma
     # Contrast pulls towards the mean grey, which saturation and hue leave alone.
     offset = (1 - contrast) * brightness * mean
-    shaded = torch.einsum("bij,bjhw->bihw", matrices, noisy) + offset[:, None, None, None]
-    return _blurred(shaded.clamp_(0, 1), [c.blur_px for c in colours])
+    shaded = torch.einsum("bij,bjhw->bihw", matrices, noisy)
+    shaded += offset[:, None, None, None]
+    return _blurred(shaded.clamp_(0, 1), numbers[:, 14:])
 
 
-def _mosaics(
-    plans: Sequence[WindowPlan],
-    sources: Sequence[Sequence[Pixels]],
-    side_px: int,
-    device: torch.device,
-) -> Tensor:
+def _colour_numbers(colours: Sequence[Colour]) -> Tensor:
+    """For each colour: matrix (9), contrast, brightness, the luma of each channel (3), blur."""
+    return torch.stack(
+        [
+            torch.cat(
+                [
+                    _colour_matrix(colour).flatten(),
+                    torch.tensor([colour.contrast, colour.brightness, *_LUMA, colour.blur_px]),
+                ]
+            )
+            for colour in colours
+        ]
+    )
+
+
+def _mosaics(plans: Sequence[WindowPlan], stack: Tensor, side_px: int) -> Tensor:
     """Each part is sampled up to the seam's far edge, and fades out across the seam."""
-    half, reach = side_px // 2, SEAM_PX[1]
+    device, half, reach = stack.device, side_px // 2, SEAM_PX[1]
     part_px = half + reach
     starts = [(column * (half - reach), row * (half - reach)) for row, column in QUARTERS]
     views = [view for plan in plans for view in plan.views]
-    flat = [source for each in sources for source in each]
-    parts = move(views, flat, part_px, device, starts * len(plans))
+    parts = move(views, stack, part_px, starts * len(plans))
     parts = parts.reshape(len(plans), len(QUARTERS), *parts.shape[1:])  # (B, 4, 3, part, part)
-    seams = torch.tensor([[plan.seam_px] for plan in plans], device=device)
+    seams = upload(torch.tensor([[plan.seam_px] for plan in plans]), device)
     steps = torch.arange(side_px, device=device) + 0.5
     fading = ((half + seams - steps) / (2 * seams)).clamp(0, 1)  # (B, S): the first half's share
+    shares = torch.stack([fading, 1 - fading])
     windows = torch.zeros(len(plans), 3, side_px, side_px, device=device)
     for number, (row, column) in enumerate(QUARTERS):
         x, y = starts[number]
-        down = (fading if row == 0 else 1 - fading)[:, y : y + part_px]
-        across = (fading if column == 0 else 1 - fading)[:, x : x + part_px]
+        down = shares[row][:, y : y + part_px]
+        across = shares[column][:, x : x + part_px]
         share = down[:, None, :, None] * across[:, None, None, :]
-        windows[:, :, y : y + part_px, x : x + part_px] += parts[:, number] * share
+        windows[:, :, y : y + part_px, x : x + part_px].add_(parts[:, number] * share)
     return windows
 
 
@@ -129,28 +164,40 @@ def _cut(plan: WindowPlan, photos: Sequence[Pixels]) -> list[Pixels]:
     ]
 
 
-def _stack(sources: Sequence[Pixels], device: torch.device) -> Tensor:
-    """Sources as one float tensor (V, 3, H, W), 0 to 1; smaller ones have black right and below."""
-    height, width = (max(source.shape[axis] for source in sources) for axis in (0, 1))
-    stack = np.zeros((len(sources), height, width, 3), np.uint8)
-    for place, source in zip(stack, sources, strict=True):
-        place[: source.shape[0], : source.shape[1]] = source
-    tensor = torch.from_numpy(stack).to(device).permute(0, 3, 1, 2)
-    return tensor.float() / 255
+def _stacks(groups: Sequence[Sequence[Pixels]], device: torch.device) -> list[Tensor]:
+    """Each group as a float tensor (V, 3, H, W), 0 to 1; smaller ones have black right and below.
+
+    All travel to the device in one copy, as bytes.
+    """
+    shapes = [
+        (len(group), *(max(source.shape[axis] for source in group) for axis in (0, 1)), 3)
+        for group in groups
+    ]
+    lengths = [math.prod(shape) for shape in shapes]
+    host = torch.empty(sum(lengths), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for group, shape, part in zip(groups, shapes, torch.split(host, lengths), strict=True):
+        for source, place in zip(group, part.numpy().reshape(shape), strict=True):
+            height, width = source.shape[:2]
+            place[:height, :width] = source
+            place[height:] = 0
+            place[:height, width:] = 0
+    parts = torch.split(upload(host, device), lengths)
+    return [
+        part.view(shape).permute(0, 3, 1, 2).float() / 255
+        for part, shape in zip(parts, shapes, strict=True)
+    ]
 
 
-def _folded(position: Tensor, length: int, border: Border) -> Tensor:
+def _folded(position: Tensor, length: Tensor, border: Border) -> Tensor:
     """Positions beyond 0 to `length` brought back to where the border takes its pixels from."""
-    if border == "black":
-        return position
     if border == "symmetric":
         position = length - (length - position % (2 * length)).abs()
     elif border == "reflect":
-        last = max(length - 1, 1)
+        last = (length - 1).clamp(min=1)
         position = last - (last - (position - 0.5) % (2 * last)).abs() + 0.5
     elif border == "wrap":
         position = position % length
-    return position.clamp(0.5, length - 0.5)
+    return position.clamp(min=0.5).minimum(length - 0.5)
 
 
 def _colour_matrix(colour: Colour) -> Tensor:
@@ -168,16 +215,16 @@ def _colour_matrix(colour: Colour) -> Tensor:
     return matrix
 
 
-def _blurred(windows: Tensor, sigmas_px: Sequence[float]) -> Tensor:
+def _blurred(windows: Tensor, sigmas_px: Tensor) -> Tensor:
     batch, channels, height, width = windows.shape
-    sigma = torch.tensor(sigmas_px, device=windows.device)[:, None].clamp(min=1e-3)
+    sigma = sigmas_px.clamp(min=1e-3)  # (B, 1)
     image = windows.reshape(1, batch * channels, height, width)
     for taps, axis in zip(_BLUR_TAPS, (3, 2), strict=True):
         offsets = torch.arange(taps, device=windows.device) - taps // 2
         weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
         weights = weights / weights.sum(dim=1, keepdim=True)  # (B, taps)
         shape = (1, taps) if axis == 3 else (taps, 1)
-        kernel = weights.repeat_interleave(channels, 0).reshape(-1, 1, *shape)
+        kernel = weights[:, None].expand(-1, channels, -1).reshape(-1, 1, *shape)
         margin = (taps // 2,) * 2
         padded = F.pad(image, (*margin, 0, 0) if axis == 3 else (0, 0, *margin), mode="reflect")
         image = F.conv2d(padded, kernel, groups=batch * channels)

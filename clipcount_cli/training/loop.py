@@ -6,28 +6,25 @@ and scripts/make_tiny.py, whose batches are rendered without end.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.devices import is_out_of_memory
 from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
 from clipcount_cli.interrupts import Interruption, interruptible
+from clipcount_cli.training.prefetch import Batches, prefetched
 from clipcount_cli.training.run_folder import LogRow, RunFolder, best_row
 from clipcount_cli.training.step import Batch, Trainer
 
-BATCHES_AHEAD = 2
+LOOK_EVERY = 10  # steps from one look at the losses to the next, on a device that must not wait
 DRAW_EVERY_S = 60  # drawing takes half a second
 
-Batches = Callable[[int], Iterator[Batch]]  # the batches of a step and of all steps after it
 Validate = Callable[[ClipCount], LogRow]  # must give "val_mae"; runs in every process
 SaveWeights = Callable[[ClipCount, Path], None]
 
@@ -120,27 +117,62 @@ class _Run:
             bar.restart(trainer.step_number, plan.steps)
             self._finish_epoch(interruption, bar)  # if the run was stopped while it validated
             while trainer.step_number < plan.steps:
-                stopped, note = self._step(prepared, interruption.requested)
-                bar.advance(note=note)
-                if stopped or time.monotonic() - self.saved_at > self.save_every_s:
-                    self._save()
-                if stopped:
-                    raise InterruptedRunError("")
+                self._step(prepared)
+                if self._looks():
+                    bar.advance(note=self._read())
+                    stopped, late = self._agree(interruption.requested)
+                    if stopped or late:
+                        self._save()
+                    if stopped:
+                        raise InterruptedRunError("")
+                else:
+                    bar.advance()
                 self._finish_epoch(interruption, bar)
 
-    def _step(self, prepared: Iterator[Batch], stop: bool) -> tuple[bool, str]:
+    def _step(self, prepared: Iterator[Batch]) -> None:
         started = time.perf_counter()
         batch = next(prepared)
-        waited = time.perf_counter() - started
+        self.progress.waited += time.perf_counter() - started
+        with self._saving_what_was_learnt(len(batch.windows)):
+            self.trainer.step(batch)
+        self.progress.seconds += time.perf_counter() - started
+
+    def _looks(self) -> bool:
+        """Whether to wait for the device now, read the losses, and ask the other processes."""
+        step, plan = self.trainer.step_number, self.trainer.plan
+        return not self.trainer.defers or step % LOOK_EVERY == 0 or step % plan.steps_per_epoch == 0
+
+    def _read(self) -> str:
+        """Add the losses of the last steps to the epoch's; returns a line about the last one."""
+        started = time.perf_counter()
+        with self._saving_what_was_learnt(self.trainer.config.batch):
+            told = self.trainer.read()
+        for losses, images in told:
+            self.progress.add(losses, images)
+        self.progress.seconds += time.perf_counter() - started
+        return f"epoch {self.trainer.epoch + 1}, loss {told[-1][0]['loss']:.4g}"
+
+    @contextmanager
+    def _saving_what_was_learnt(self, images: int) -> Iterator[None]:
+        """Save before a training that cannot continue ends; say what to do about full memory."""
         try:
-            losses, stopped = self.trainer.step(batch, stop)
+            yield
         except TrainingError:
             self._save()
             raise
-        self.progress.add(losses, len(batch.windows))
-        self.progress.waited += waited
-        self.progress.seconds += time.perf_counter() - started
-        return stopped, f"epoch {self.trainer.epoch + 1}, loss {losses['loss']:.4g}"
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(
+                f"the memory of {self.trainer.device} does not hold a batch of {images} images",
+                hint=f"lower --batch (it was {self.trainer.config.batch}) or --target-side-px",
+            ) from error
+
+    def _agree(self, stop: bool) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether it is time to save."""
+        late = time.monotonic() - self.saved_at > self.save_every_s
+        flags = distributed.gather((stop, late))
+        return any(each[0] for each in flags), any(each[1] for each in flags)
 
     def _finish_epoch(self, interruption: Interruption, bar: console.ProgressBar) -> None:
         """Validate, log and save if an epoch has just ended and is not logged yet."""
@@ -167,14 +199,15 @@ class _Run:
 
     def _keep(self, better: bool, due: bool) -> None:
         """Weights first, then the checkpoint that knows them, then the row that states it."""
-        if not distributed.is_first():
-            return
+        first = distributed.is_first()
         # Without a validation there is no better number than "the latest".
-        if better or (self.validate is None and due):
+        if first and (better or (self.validate is None and due)):
             with self._resumable(), self.trainer.averaged() as model:
                 self.save_weights(model, self.folder.best)
         if due:
             self._save()
+        if not first:
+            return
         self.folder.update_log(self.progress.rows)
         ended = len(self.progress.rows) == self.trainer.plan.epochs
         if ended or (due and time.monotonic() - self.drawn_at > DRAW_EVERY_S):
@@ -182,14 +215,17 @@ class _Run:
             self.drawn_at = time.monotonic()
 
     def _save(self) -> None:
-        """The checkpoint first: whatever happens to the weights, the run can be resumed."""
+        """The checkpoint first: whatever happens to the weights, the run can be resumed.
+
+        The other processes wait for it, however long it takes.
+        """
         self.saved_at = time.monotonic()
-        if not distributed.is_first():
-            return
-        with self._resumable():
-            self.folder.save_state({**self.trainer.state(), "progress": vars(self.progress)})
-            with self.trainer.averaged() as model:
-                self.save_weights(model, self.folder.last)
+        if distributed.is_first():
+            with self._resumable():
+                self.folder.save_state({**self.trainer.state(), "progress": vars(self.progress)})
+                with self.trainer.averaged() as model:
+                    self.save_weights(model, self.folder.last)
+        distributed.barrier()
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
@@ -213,41 +249,3 @@ def epoch_in_words(rows: Sequence[LogRow], epochs: int) -> str:
     if best is not None:
         words += f", best {best['val_mae']:.2f} at epoch {best['epoch']:.0f}"
     return words
-
-
-@contextmanager
-def prefetched(batches: Batches, trainer: Trainer, steps: int) -> Iterator[Iterator[Batch]]:
-    """Prepare the batches that follow in a thread of their own, a few ahead."""
-    waiting: queue.Queue[Batch | BaseException] = queue.Queue(BATCHES_AHEAD)
-    closed = threading.Event()
-
-    def put(item: Batch | BaseException) -> None:
-        while not closed.is_set():
-            with contextlib.suppress(queue.Full):
-                waiting.put(item, timeout=0.1)
-                return
-
-    def prepare() -> None:
-        try:
-            made: Any = batches(trainer.step_number)
-            for batch, _ in zip(made, range(trainer.step_number, steps), strict=False):
-                put(batch.to(trainer.device))
-                if closed.is_set():
-                    return
-        except BaseException as error:  # handed to the thread that waits for a batch
-            put(error)
-
-    def take() -> Iterator[Batch]:
-        while True:
-            item = waiting.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    thread = threading.Thread(target=prepare, daemon=True, name="prefetch")
-    thread.start()
-    try:
-        yield take()
-    finally:
-        closed.set()
-        thread.join()

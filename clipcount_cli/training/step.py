@@ -8,10 +8,10 @@ that a loaded state continues exactly where it was saved.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,14 @@ class Batch:
             if isinstance(value, Tensor)
         }
         return replace(self, **moved)
+
+    def wait_for(self, ready: torch.cuda.Event) -> None:
+        """Let the current stream use this batch once another one has made it ready."""
+        stream = torch.cuda.current_stream(self.windows.device)
+        stream.wait_event(ready)
+        for field in fields(self):
+            if isinstance(value := getattr(self, field.name), Tensor):
+                value.record_stream(stream)  # its memory is not reused before
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,16 @@ def pair_losses(
     return losses
 
 
+class _Done(NamedTuple):
+    """A step that was given to the device."""
+
+    step: int
+    images: int
+    losses: tuple[str, ...]  # names
+    values: Tensor  # of these losses, then the norm of the gradient
+    names: tuple[str, ...]  # of the images, for messages
+
+
 class Trainer:
     """A network, its optimiser and its averaged weights, one step at a time."""
 
@@ -129,10 +147,18 @@ class Trainer:
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
         saved = model.state_dict()
         self.statistics = {n: b for n, b in model.named_buffers() if n in saved}
+        self.defers = self.device.type == "cuda"
         betas = (config.beta1, config.beta2)
         self.optimizer = torch.optim.AdamW(
-            self.trained.values(), config.learning_rate, betas, weight_decay=config.weight_decay
+            self.trained.values(),
+            config.learning_rate,
+            betas,
+            weight_decay=config.weight_decay,
+            fused=self.defers or None,
         )
+        self._done: list[_Done] = []  # steps whose losses nobody has read
+        self._weights: dict[tuple[float, ...], Tensor] = {}
+        self._poison = torch.zeros((), device=self.device)  # NaN once a loss was not finite
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.average = (
             {n: p.detach().clone() for n, p in self._changing()} if config.ema_decay else {}
@@ -153,10 +179,11 @@ class Trainer:
         """The epoch that the next step belongs to, from 0."""
         return self.step_number // self.plan.steps_per_epoch
 
-    def step(self, batch: Batch, stop: bool = False) -> tuple[dict[str, float], bool]:
-        """Learn from one batch: returns its losses, and whether any process was requested to stop.
+    def step(self, batch: Batch) -> None:
+        """Learn from one batch; `read` tells its losses.
 
-        Raises TrainingError, the weights unchanged, if a loss or a gradient is not finite.
+        Raises TrainingError, the weights unchanged, if a loss or a gradient is not finite. On CUDA,
+        where nobody waits for the device, `read` raises it: no later step changed the weights.
         """
         torch.manual_seed(hash((self.config.seed, self.step_number, distributed.rank())))
         self._set_modes()
@@ -165,35 +192,56 @@ class Trainer:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             losses = self._losses(batch)
-        loss, shares, stopped = self._weighed(losses, stop)
+        loss, shares = self._weighed(losses)
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(self.scaler.scale(loss))
+        torch.autograd.backward(self.scaler.scale(loss + self._poison if self.defers else loss))
         distributed.sum_gradients(self.trained.values())
-        values = dict(zip(losses, distributed.summed(shares).tolist(), strict=True))
-        self._check(values, batch)
-        values["loss"] = sum(self._weight(name) * value for name, value in values.items())
-        self._apply_gradients(batch)
+        self.scaler.unscale_(self.optimizer)
+        limit = self.config.grad_clip or math.inf
+        norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
+        values = torch.cat([distributed.summed(shares), norm.detach().reshape(1)])
+        done = _Done(self.step_number, len(batch.windows), tuple(losses), values, batch.names)
+        self._done.append(done)
+        if not self.defers:
+            self._check(done, values.tolist())
+        self._apply_gradients(values)
         self.step_number += 1
-        return values, stopped
+
+    def read(self) -> list[tuple[dict[str, float], int]]:
+        """The losses of each step since the last call, and its number of images; waits for them.
+
+        Raises TrainingError as `step` does; the state is then that before the step it names.
+        """
+        done, self._done = self._done, []
+        if not done:
+            return []
+        values = torch.cat([each.values for each in done]).tolist()
+        told = []
+        for each in done:
+            own, values = values[: len(each.values)], values[len(each.values) :]
+            self._check(each, own)
+            losses = dict(zip(each.losses, own, strict=False))
+            losses["loss"] = sum(self._weight(name) * value for name, value in losses.items())
+            told.append((losses, each.images))
+        return told
 
     def _losses(self, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
         """Each loss: its values, and the weight of each value in the mean."""
         return pair_losses(self.model, batch, self.config, self.contrast_only)
 
-    def _weighed(
-        self, losses: Mapping[str, tuple[Tensor, Tensor]], stop: bool
-    ) -> tuple[Tensor, Tensor, bool]:
-        """This process's share of the loss, of each of its parts, and whether to stop.
+    def _weighed(self, losses: Mapping[str, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """This process's share of the loss, and of each of its parts.
 
         A part is averaged over the pairs of all processes that it applies to.
         """
         about = torch.stack([mask.sum() for _, mask in losses.values()])
-        flag = torch.tensor([float(stop)], device=self.device)
-        totals = distributed.summed(torch.cat([about, flag]))
+        totals = distributed.summed(about)
         sums = torch.stack([(value.float() * mask).sum() for value, mask in losses.values()])
-        shares = sums / totals[:-1].clamp(min=1)
-        weights = torch.tensor([self._weight(name) for name in losses], device=self.device)
-        return (shares * weights).sum(), shares.detach(), bool(totals[-1] > 0)
+        shares = sums / totals.clamp(min=1)
+        weights = tuple(self._weight(name) for name in losses)
+        if weights not in self._weights:
+            self._weights[weights] = torch.tensor(weights, device=self.device)
+        return (shares * self._weights[weights]).sum(), shares.detach()
 
     def _weight(self, name: str) -> float:
         config = self.config
@@ -203,35 +251,45 @@ class Trainer:
         scale = config.mask_keep_fraction if name == "density" and config.mask == "loss" else 1.0
         return scale * float(getattr(config, f"{name}_weight"))
 
-    def _check(self, losses: Mapping[str, float], batch: Batch) -> None:
-        broken = [name for name, value in losses.items() if not math.isfinite(value)]
-        if broken:
-            raise self._not_finite(f"the {' and the '.join(broken)} loss", batch)
+    def _check(self, done: _Done, values: Sequence[float]) -> None:
+        """Raise TrainingError if one of a step's `values`, its losses and the norm, is not finite.
 
-    def _not_finite(self, what: str, batch: Batch) -> TrainingError:
-        within = self.step_number % self.plan.steps_per_epoch
-        return TrainingError(
+        fp16 overflows now and then: the scaler leaves such a step out and scales less.
+        """
+        *losses, norm = values
+        broken = [
+            n for n, value in zip(done.losses, losses, strict=True) if not math.isfinite(value)
+        ]
+        if not broken and (math.isfinite(norm) or self.scaler.is_enabled()):
+            return
+        self._done, self.step_number = [], done.step
+        what = f"the {' and the '.join(broken)} loss" if broken else "the gradient"
+        within = done.step % self.plan.steps_per_epoch
+        raise TrainingError(
             f"{what} is not a finite number at epoch {self.epoch + 1}, batch {within + 1} of "
-            f"{self.plan.steps_per_epoch}: {', '.join(batch.names) or 'unnamed images'}",
+            f"{self.plan.steps_per_epoch}: {', '.join(done.names) or 'unnamed photographs'}",
             hint="the weights before this batch are saved; lower --learning-rate, or train in "
             "--precision fp32, and start from them with --init RUN/last.safetensors",
         )
 
-    def _apply_gradients(self, batch: Batch) -> None:
-        self.scaler.unscale_(self.optimizer)
-        limit = self.config.grad_clip or math.inf
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
-        # fp16 overflows now and then: the scaler leaves such a step out and scales less.
-        if not self.scaler.is_enabled() and not math.isfinite(float(norm)):
-            raise self._not_finite("the gradient", batch)
+    def _apply_gradients(self, values: Tensor) -> None:
+        # A young average forgets faster, or it would remember the first weights for long.
+        decay = min(self.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
+        change: float | Tensor = 1 - decay
+        if self.defers:
+            judged = values[:-1] if self.scaler.is_enabled() else values
+            finite = judged.isfinite().all()
+            # Once a value is not finite, neither is any later loss, and no step changes anything.
+            self._poison = torch.where(finite, self._poison, math.nan)
+            if not self.scaler.is_enabled():
+                self.optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            change = finite * change
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            # A young average forgets faster, or it would remember the first weights for long.
-            decay = min(self.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
             with torch.no_grad():
                 for name, value in self._changing():
-                    self.average[name].lerp_(value, 1 - decay)
+                    self.average[name].lerp_(value, change)
 
     def _set_modes(self) -> None:
         self.model.train()
@@ -280,6 +338,8 @@ class Trainer:
         for name, buffer in self.statistics.items():
             buffer.copy_(state["buffers"][name])
         self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["fused"] = self.defers or None  # the state may come from another device
         self.scaler.load_state_dict(state["scaler"])
         for name, value in self.average.items():
             value.copy_(state["average"][name])

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from clipcount_cli.config import DENSITY_SCALE, WindowConfig
+from clipcount_cli.devices import upload
 
+CPU = torch.device("cpu")
 _TRUNCATE = 4.0  # sigmas; scipy's default, as the authors' maps have it
 
 
@@ -26,25 +28,47 @@ def density_target(
     once: two dots in one pixel count once, as in the authors' maps.
     Dots outside the window are left out.
     """
-    pixels = points_px.long()
-    inside = ((points_px >= 0) & (pixels < side_px)).all(dim=1)
-    pixels = pixels[inside]
-    if once:
-        pixels = torch.unique(pixels, dim=0)
-    spread = _spread(side_px, sigma_px, points_px.device)
-    across, down = spread[pixels[:, 0]], spread[pixels[:, 1]]  # each (K, side)
-    return down.T @ across * DENSITY_SCALE
+    return density_targets([points_px], side_px, sigma_px, once, points_px.device)[0]
 
 
 def density_targets(
-    points_px: Sequence[Tensor], side_px: int, sigma_px: float = 1.0, once: bool = True
+    points_px: Sequence[Tensor],
+    side_px: int,
+    sigma_px: float = 1.0,
+    once: bool = True,
+    device: torch.device = CPU,
 ) -> Tensor:
-    """The target of each window's dots: (P, side, side)."""
-    return torch.stack([density_target(p, side_px, sigma_px, once) for p in points_px])
+    """The target of each window's dots: (P, side, side), made on `device`.
+
+    All dots are set in one operation, and spread by a product along each side.
+    """
+    inside = [_inside(points, side_px) for points in points_px]
+    places = [
+        (number * side_px + pixels[:, 1]) * side_px + pixels[:, 0]
+        for number, pixels in enumerate(inside)
+    ]
+    flat = upload(torch.cat(places), device)
+    dots = torch.zeros(len(points_px) * side_px * side_px, device=device)
+    dots.index_add_(0, flat, torch.ones(len(flat), device=device))
+    if once:
+        dots.clamp_(max=1)
+    spread = _spread(side_px, sigma_px, device)
+    across = dots.view(-1, side_px) @ spread  # (P * side, side)
+    return spread.T @ across.view(-1, side_px, side_px) * DENSITY_SCALE
+
+
+def _inside(points_px: Tensor, side_px: int) -> Tensor:
+    """The pixels (K, 2), as (x, y), of the dots that lie in the window."""
+    pixels = points_px.long()
+    return pixels[((points_px >= 0) & (pixels < side_px)).all(dim=1)]
 
 
 def window_targets(
-    points_px: Sequence[Tensor], side_px: int, sigma_px: float = 1.0, once: bool = True
+    points_px: Sequence[Tensor],
+    side_px: int,
+    sigma_px: float = 1.0,
+    once: bool = True,
+    device: torch.device = CPU,
 ) -> Tensor:
     """The target (P, side, side) of dots in windows of 384 px, seen at another side.
 
@@ -52,7 +76,7 @@ def window_targets(
     """
     share = side_px / WindowConfig.side_px
     smaller = [points * share for points in points_px]
-    return density_targets(smaller, side_px, sigma_px * share, once) * share**2
+    return density_targets(smaller, side_px, sigma_px * share, once, device) * share**2
 
 
 @functools.lru_cache(maxsize=8)

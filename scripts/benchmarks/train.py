@@ -23,8 +23,8 @@ from clipcount_cli.config import RECIPES, ModelConfig, Recipe
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision
-from clipcount_cli.training.loop import prefetched
 from clipcount_cli.training.photos import TrainingImage
+from clipcount_cli.training.prefetch import prefetched
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.start import choose_trained, model_config
 from clipcount_cli.training.step import Trainer

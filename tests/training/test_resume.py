@@ -34,10 +34,10 @@ from clipcount_cli.training.step import Trainer
 
 plain, deadly = Trainer.step, int(sys.argv.pop(1))
 
-def step(self, batch, stop=False):
+def step(self, batch):
     if self.step_number == deadly:
         os.kill(os.getpid(), signal.SIGKILL)
-    return plain(self, batch, stop)
+    return plain(self, batch)
 
 Trainer.step = step
 from clipcount_cli.cli import main
@@ -106,10 +106,10 @@ def test_a_signal_saves_and_leaves_with_130(
 ):
     run, plain = tmp_path / "stopped", Trainer.step
 
-    def step(self, batch, stop=False):
+    def step(self, batch):
         if self.step_number == 2:
             signal.raise_signal(number)
-        return plain(self, batch, stop)
+        return plain(self, batch)
 
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "step", step)
@@ -179,10 +179,10 @@ def test_resuming_on_changed_data_is_refused(undisturbed, data):
 def test_a_run_goes_on_where_its_data_have_moved_to(undisturbed, weights, tmp_path):
     data, run, plain = draw_dots(tmp_path / "data", 12), tmp_path / "run", Trainer.step
 
-    def step(self, batch, stop=False):
+    def step(self, batch):
         if self.step_number == 2:
             signal.raise_signal(signal.SIGTERM)
-        return plain(self, batch, stop)
+        return plain(self, batch)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "step", step)
