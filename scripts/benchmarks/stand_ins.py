@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipcount_cli import console
 from clipcount_cli.config import ModelConfig
+from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.errors import WeightsError
 from clipcount_cli.weights import checkpoint, digests
 from clipcount_cli.weights.cache import ResolvedWeights, resolve
@@ -31,14 +32,25 @@ def find_or_draw(name: str, folder: Path) -> ResolvedWeights:
     return ResolvedWeights(draw(ModelConfig(), folder / f"{name}.safetensors"), name)
 
 
-def draw(config: ModelConfig, path: Path) -> Path:
-    """Write random weights as the authors' come: CLIP in half precision, the rest in single."""
+def random_model(config: ModelConfig) -> ClipCount:
+    """A network of random weights, ready to count."""
+    model = checkpoint.empty_model(config)
+    model.load_state_dict(random_state(config), assign=True)
+    return model.float().eval()
+
+
+def random_state(config: ModelConfig) -> dict[str, Tensor]:
+    """Random weights as the authors' come: CLIP in half precision, the rest in single."""
     random = torch.Generator().manual_seed(0)
-    state = {
+    return {
         name: _random(name, shape, random)
         for name, shape in checkpoint.expected_shapes(config).items()
     }
-    checkpoint.save(state, config, path, {"name": "random"})
+
+
+def draw(config: ModelConfig, path: Path) -> Path:
+    """Write random weights to a file."""
+    checkpoint.save(random_state(config), config, path, {"name": "random"})
     digests.write_record(path)
     return path
 

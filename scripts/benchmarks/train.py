@@ -20,20 +20,24 @@ from benchmarks.machine import finish, measure_peak
 from clipcount_cli import console
 from clipcount_cli.commands.options import DeviceOption, Precision, PrecisionOption
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe
-from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.data.samples import Sample
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision
+from clipcount_cli.training.loop import LOOK_EVERY
 from clipcount_cli.training.photos import TrainingImage
 from clipcount_cli.training.prefetch import prefetched
+from clipcount_cli.training.run import planning_processes
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.start import choose_trained, model_config
 from clipcount_cli.training.step import Trainer
+from clipcount_cli.training.validation import validation_of
 
 SIZE_PX = (384, 576)  # what most of FSC-147's photographs are
 TRAIN_IMAGES, VALIDATION_IMAGES, EPOCHS, VALIDATE_EVERY = 3659, 1286, 230, 10
 PHOTOGRAPHS = 128  # in memory; which ones are seen again does not matter
 DOTS = 50  # a photograph, about FSC-147's mean
 WARM_UP_STEPS = 3
+VALIDATED = 16  # images
 
 
 def train_speed(
@@ -49,7 +53,7 @@ def train_speed(
     trainer, sampler = make_trainer(recipe, batch, place, working)
     flops = count_flops(trainer, sampler)
     seconds, waited = measure_steps(trainer, sampler, steps)
-    a_validation = measure_counting(trainer, working) * VALIDATION_IMAGES
+    a_validation = measure_validation(trainer, working, VALIDATED) * VALIDATION_IMAGES
     peak = measure_peak(place, dtype_of(working))
     an_epoch = TRAIN_IMAGES / batch * seconds
     projected = EPOCHS * an_epoch + EPOCHS // VALIDATE_EVERY * a_validation
@@ -68,14 +72,18 @@ def train_speed(
 
 
 def make_trainer(
-    recipe: Recipe, batch: int, device: torch.device, precision: str
+    recipe: Recipe,
+    batch: int,
+    device: torch.device,
+    precision: str,
+    base: ModelConfig = ModelConfig(),  # noqa: B008 - frozen
 ) -> tuple[Trainer, Sampler]:
     """The paper's network, untrained: a step's time does not depend on its weights."""
     config = dataclasses.replace(RECIPES[recipe], batch=batch, contrast_epochs=0)
     torch.manual_seed(0)
-    model = ClipCount(model_config(ModelConfig(), config)).to(device)
+    model = ClipCount(model_config(base, config)).to(device)
     choose_trained(model, config)
-    sampler = Sampler(noise_photos(), config, model.config, device)
+    sampler = Sampler(noise_photos(), config, model.config, device, planning_processes(device))
     return Trainer(model, config, sampler.plan, precision), sampler
 
 
@@ -112,21 +120,29 @@ def measure_steps(trainer: Trainer, sampler: Sampler, steps: int) -> tuple[float
             batch = next(batches)
             waited.append(time.perf_counter() - asked)
             trainer.step(batch)
+            if trainer.step_number % LOOK_EVERY == 0:
+                trainer.read()
         finish(trainer.device)
         seconds = (time.perf_counter() - started) / steps
     return seconds, sum(waited[WARM_UP_STEPS:]) / steps
 
 
-def measure_counting(trainer: Trainer, precision: str) -> float:
-    """Mean seconds to count one photograph, as validation does."""
-    counter = Counter(trainer.model, "benchmark", "", precision)
-    photos = noise_photos()[:4]
-    dtype = dtype_of(precision)
-    with torch.autocast(trainer.device.type, dtype, enabled=dtype != torch.float32):
-        counter.count(photos[0].pixels, "objects")
+def measure_validation(trainer: Trainer, precision: str, images: int) -> float:
+    """Mean seconds per image of a real validation, its prompt check included."""
+    photos = [
+        dataclasses.replace(photo, truths=dict.fromkeys(photo.points_px, DOTS))
+        for photo in noise_photos()[:images]
+    ]
+    samples = [
+        Sample(photo.name, photo.path, prompt, points)
+        for photo in photos
+        for prompt, points in photo.points_px.items()
+    ]
+    validate = validation_of(samples, photos, precision)
+    with trainer.averaged() as model:
+        validate(model)
         finish(trainer.device)
         started = time.perf_counter()
-        for photo in photos:
-            counter.count(photo.pixels, "objects")
+        validate(model)
         finish(trainer.device)
-    return (time.perf_counter() - started) / len(photos)
+    return (time.perf_counter() - started) / images

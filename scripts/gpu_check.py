@@ -1,0 +1,149 @@
+"""All that is to be learnt from a GPU, in one command of at most nine minutes.
+
+    python scripts/gpu_check.py --out gpu_check.json
+
+It needs no network and no weights: random numbers stand in. From a checkout it needs, beside what a
+PyTorch image has, the packages that it lists if one is missing; carry their wheels along and
+install them with `pip install --no-deps`. Parts run one after the other, and one that fails is
+reported and leaves the others alone. Without a GPU every part runs on the CPU in tiny sizes, so
+that the script cannot rot unnoticed: those figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = (
+    *("open_clip", "torchvision", "timm", "ftfy", "regex", "wcwidth", "huggingface_hub", "tqdm"),
+    *("safetensors", "typer", "rich", "platformdirs", "filelock", "natsort", "scipy", "matplotlib"),
+    *("PIL", "numpy", "yaml", "pytest", "hypothesis"),
+)
+BUDGET_S = 9 * 60
+TESTS_S = 4 * 60  # of these, at most
+
+if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+    sys.exit(f"missing packages: {', '.join(missing)}; see the head of {Path(__file__).name}")
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import torch  # noqa: E402
+import typer  # noqa: E402
+from benchmarks import gpu  # noqa: E402
+from benchmarks.gpu import FULL, TINY, Row, Sizes  # noqa: E402
+
+from clipcount_cli import console  # noqa: E402
+from clipcount_cli.devices import pick_device  # noqa: E402
+
+
+class Part(NamedTuple):
+    """One thing to learn, and how long it may take on a GPU."""
+
+    name: str
+    seconds: int
+    measure: Callable[[torch.device, Sizes], list[Row]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is written as JSON."""
+
+    device: str
+    versions: dict[str, str]
+    command: list[str]
+    seconds: float
+    rows: list[Row]
+
+
+def run_tests(device: torch.device, _sizes: Sizes) -> list[Row]:
+    """tests/test_gpu.py, in a process of its own."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "tests/test_gpu.py"]
+    if device.type != "cuda":
+        command.append("--collect-only")  # the default tests run it on the CPU
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=TESTS_S, check=False
+    )
+    last = [line for line in done.stdout.splitlines() if line.strip()][-1:]
+    console.notice(done.stdout[-2000:] if done.returncode else "".join(last))
+    return [Row("tests/test_gpu.py", "".join(last) or f"status {done.returncode}", "all pass")]
+
+
+PARTS = (
+    Part("machine", 15, gpu.measure_machine),
+    Part("tests", TESTS_S, run_tests),
+    Part("network", 60, gpu.measure_network),
+    Part("batch", 60, gpu.measure_batch),
+    Part("training", 60, gpu.measure_training),
+    Part("compiled", 90, gpu.measure_compiled),
+)
+
+
+def check(
+    out: Path = Path("gpu_check.json"),
+    device: str = "auto",
+    parts: str = ",".join(part.name for part in PARTS),
+) -> None:
+    """Test and measure this GPU; a table comes last, and a JSON file holds the same.
+
+    parts: which of them, separated by commas.
+    """
+    place = pick_device(device)
+    sizes = FULL if place.type == "cuda" else TINY
+    if sizes is TINY:
+        console.notice("no CUDA device: a dry run in tiny sizes, whose figures mean nothing")
+    started = time.monotonic()
+    rows: list[Row] = []
+    for part in (part for part in PARTS if part.name in parts.split(",")):
+        left = BUDGET_S - (time.monotonic() - started)
+        if left < part.seconds:
+            rows.append(Row(part.name, f"left out: {left:.0f} s are left", ""))
+            continue
+        console.notice(f"{part.name}: at most {part.seconds} s")
+        rows += attempt(part, place, sizes)
+        write(out, place, started, rows)  # what is known stays known
+    title = f"{describe(place)}, {time.monotonic() - started:.0f} s"
+    console.show_table(
+        ("what", "measured", "goal"), [tuple(asdict(r).values()) for r in rows], title
+    )
+
+
+def attempt(part: Part, device: torch.device, sizes: Sizes) -> Sequence[Row]:
+    """The rows of one part, or one row that says why there are none."""
+    try:
+        return part.measure(device, sizes)
+    except Exception as error:  # the next parts are worth as much
+        traceback.print_exc()
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        return [Row(part.name, f"failed: {first[:80]}", "")]
+
+
+def describe(device: torch.device) -> str:
+    """The GPU's name, or the processor's."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+
+
+def write(out: Path, device: torch.device, started: float, rows: list[Row]) -> None:
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda or "none",
+        "cores": str(os.cpu_count()),
+    }
+    report = Report(
+        describe(device), versions, sys.argv, round(time.monotonic() - started, 1), rows
+    )
+    out.write_text(json.dumps(asdict(report), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(check)

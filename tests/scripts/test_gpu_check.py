@@ -1,0 +1,39 @@
+"""The script for the day a GPU is available, as a dry run of every part."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import gpu_check
+import pytest
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    out = tmp_path_factory.mktemp("gpu") / "check.json"
+    parts = [part.name for part in gpu_check.PARTS if part.name != "tests"]  # they run anyway
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gpu_check.check(out, "cpu", ",".join(parts))
+    return json.loads(out.read_text())
+
+
+def test_no_part_fails_in_a_dry_run(report):
+    failed = [row for row in report["rows"] if "failed" in row["measured"]]
+
+    assert failed == []
+
+
+def test_every_goal_stands_beside_a_figure(report):
+    goals = {row["goal"]: row for row in report["rows"] if row["goal"]}
+
+    assert goals.keys() == {"45%", "1500 images/s", "10 min"}
+    assert "of the peak" in goals["45%"]["measured"]
+    assert float(goals["1500 images/s"]["measured"].split()[0]) >= 0
+    assert goals["10 min"]["measured"].endswith("min")
+
+
+def test_the_report_names_the_machine_and_its_versions(report):
+    assert report["versions"].keys() == {"python", "torch", "cuda", "cores"}
+    assert report["seconds"] > 0
