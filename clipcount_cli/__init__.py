@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from clipcount_cli.version import __version__
 
-__all__ = ["CountResult", "Counter", "__version__", "load_counter"]
+__all__ = ["CountResult", "Counter", "Counts", "__version__", "load_counter"]
 
 if TYPE_CHECKING:
     from clipcount_cli.api import Counter, load_counter
-    from clipcount_cli.counting.counter import CountResult
+    from clipcount_cli.counting.counter import CountResult, Counts
 
 
 def __getattr__(name: str) -> object:

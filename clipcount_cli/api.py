@@ -2,16 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from clipcount_cli.counting.counter import Counter, CountResult
+from clipcount_cli.counting import counter as core
+from clipcount_cli.counting.counter import CountResult, Counts, Tiles
+from clipcount_cli.counting.image_like import ImageLike
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
 from clipcount_cli.weights import checkpoint
 from clipcount_cli.weights.cache import ResolvedWeights, resolve, with_repair_hint
 
-__all__ = ["CountResult", "Counter", "load_counter"]
+__all__ = ["CountResult", "Counter", "Counts", "load_counter"]
+
+
+class Counter(core.Counter):
+    """A loaded network that counts in one image, or in many at once."""
+
+    def count_many(
+        self,
+        images: Iterable[ImageLike],
+        prompts: str | Sequence[str],
+        tiles: Tiles = 1,
+        workers: int | None = None,
+    ) -> Iterator[Counts]:
+        """Count `prompts` in each of `images`, and yield what `count` returns, in their order.
+
+        Images are taken when they are needed and read by `workers` threads (default: one per
+        core) while the network counts others, as in `clipcount batch`. An image that cannot be
+        counted yields empty `Counts` whose `error` says why, and a ClipCountWarning. Raises
+        UsageError for an empty prompt or less than one tile.
+        """
+        from clipcount_cli.batch.many import count_many
+
+        return count_many(self, images, prompts, tiles, workers)
 
 
 def load_counter(

@@ -32,10 +32,10 @@ from clipcount_cli.batch.fixed_batch import Decoded, FeatureRow, FixedBatch
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.tasks import Tasks
 from clipcount_cli.counting.counter import Counter, CountResult, Tiles
-from clipcount_cli.counting.images import read_image
+from clipcount_cli.counting.images import DecodedImage, read_image
 from clipcount_cli.counting.model import PatchFeatures
 from clipcount_cli.counting.notices import Notice, as_message
-from clipcount_cli.counting.plausibility import chosen_notice, generic_prompt
+from clipcount_cli.counting.plausibility import generic_prompt
 from clipcount_cli.counting.results import finite
 from clipcount_cli.counting.scale import MAX_TILES
 from clipcount_cli.counting.windows import (
@@ -70,6 +70,13 @@ class Outcome(NamedTuple):
     extras: tuple[Any, ...] = ()  # what `on_result` returned for each prompt
 
 
+def read_job(job: Job) -> DecodedImage:
+    """Read the image of a job from its path."""
+    if job.fault:
+        raise ImageReadError(f"{job.image}: {job.fault}")
+    return read_image(Path(job.path), job.image, job.selection)
+
+
 @dataclass
 class Pipeline:
     """Counts jobs with one counter.
@@ -84,6 +91,7 @@ class Pipeline:
     # Called in a worker with each result and its image: resized, or as it was if `keep_size`.
     on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
     keep_size: bool = False
+    read: Callable[[Job], DecodedImage] = read_job
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
         """Yield an outcome per job, in order; once `stop` says so, only finish what is begun."""
@@ -262,14 +270,15 @@ class _PipelineRun:
     # read
 
     def _read(self, image: _Image) -> None:
-        if image.job.fault:
-            raise ImageReadError(f"{image.job.image}: {image.job.fault}")
-        photo = read_image(Path(image.job.path), image.job.image, image.job.selection)
+        photo = self.pipeline.read(image.job)
         height, width = photo.pixels.shape[:2]
         windows = self.pipeline.counter.windows
         image.size = (width, height)
-        image.tiles, notices = self._choose_tiles(image.job, photo.pixels)
-        image.notices = (*photo.notices, *notices)
+        # A resumed run must choose tiles as an undisturbed one, which counts all prompts at once.
+        prompts = sorted({*image.job.prompts, *image.job.counted_before})
+        counter, tiles = self.pipeline.counter, self.pipeline.tiles
+        image.tiles, notice = counter.settle_tiles(photo.pixels, tiles, prompts)
+        image.notices = (*photo.notices, *([] if notice is None else [notice]))
         resized = resize_shorter_side(photo.pixels, image.tiles * windows.side_px)
         height, width = image.resized = resized.shape[:2]
         image.origins = window_origins(height, width, windows)
@@ -278,16 +287,6 @@ class _PipelineRun:
         if self.pipeline.on_result is not None:
             image.shown = photo.pixels if self.pipeline.keep_size else resized
         image.pixels = self.network.stage(resized)
-
-    def _choose_tiles(self, job: Job, pixels: Pixels) -> tuple[int, list[Notice]]:
-        """With how many tiles the image is seen, and what to know about that."""
-        counter, tiles = self.pipeline.counter, self.pipeline.tiles
-        if tiles == "auto":
-            # A resumed run must choose as an undisturbed one, which counts all prompts at once.
-            tiles = counter.choose_tiles(pixels, sorted({*job.prompts, *job.counted_before}))
-            return tiles, [chosen_notice(tiles)]
-        notice = counter.size_notice(pixels, tiles)
-        return tiles, [] if notice is None else [notice]
 
     def _on_read(self, image: _Image, done: Future[None]) -> None:
         self.under_way.reading -= 1

@@ -43,7 +43,7 @@ from clipcount_cli.counting.windows import (
 from clipcount_cli.devices import free_memory, is_out_of_memory, upload
 from clipcount_cli.errors import ClipCountWarning, DeviceError, UsageError, in_python
 
-__all__ = ["CountResult", "Counter", "Counts", "Tiles", "does_not_fit"]
+__all__ = ["CountResult", "Counter", "Counts", "Tiles", "checked", "does_not_fit"]
 
 Tiles: TypeAlias = int | Literal["auto"]
 FAMILIAR = 0.6  # similarity to a known noun; below it, a prompt is a word of another kind
@@ -88,12 +88,12 @@ class Counter:
 
     def count_image(self, pixels: Pixels, prompts: str | Sequence[str], tiles: Tiles = 1) -> Counts:
         """Count in (H, W, 3) uint8 RGB, and note what may make a count wrong."""
-        asked = _checked(prompts)
-        chosen = self.choose_tiles(pixels, asked) if tiles == "auto" else tiles
+        asked = checked(prompts, tiles)
+        chosen, size_notice = self.settle_tiles(pixels, tiles, asked)
         generic = generic_prompt(self.model.config) if asked else None
         unasked = [] if generic is None or generic in asked else [generic]
         results = self.count_pixels(pixels, [*asked, *unasked], chosen)
-        notices = [chosen_notice(chosen) if tiles == "auto" else self.size_notice(pixels, chosen)]
+        notices = [size_notice]
         if generic is not None:
             any_object = next(result.count for result in results if result.prompt == generic)
             notices += (
@@ -106,9 +106,7 @@ class Counter:
         self, pixels: Pixels, prompts: str | Sequence[str], tiles: int = 1
     ) -> list[CountResult]:
         """Count in (H, W, 3) uint8 RGB, and nothing else."""
-        asked = _checked(prompts)
-        if not isinstance(tiles, int) or tiles < 1:
-            raise UsageError(f"there are no {tiles} tiles", hint='give a number from 1, or "auto"')
+        asked = checked(prompts, tiles)
         seen = resize_shorter_side(pixels, tiles * self.windows.side_px)
         densities = self.map_densities(seen, asked) if asked else []
         return [
@@ -128,6 +126,15 @@ class Counter:
                 for density in found:
                     mosaic.add(density)
         return [mosaic.whole for mosaic in maps]
+
+    def settle_tiles(
+        self, pixels: Pixels, tiles: Tiles, prompts: Sequence[str]
+    ) -> tuple[int, Notice | None]:
+        """The number that `tiles` stands for in an image (H, W, 3), and what to know about it."""
+        if tiles == "auto":
+            chosen = self.choose_tiles(pixels, prompts)
+            return chosen, chosen_notice(chosen)
+        return tiles, self.size_notice(pixels, tiles)
 
     def choose_tiles(self, pixels: Pixels, prompts: Sequence[str]) -> int:
         """What `--tiles auto` stands for in this image, (H, W, 3), and for these prompts."""
@@ -253,8 +260,11 @@ def does_not_fit(device: torch.device) -> DeviceError:
     return DeviceError(f"the memory of {device} does not hold one window", hint)
 
 
-def _checked(prompts: str | Sequence[str]) -> list[str]:
+def checked(prompts: str | Sequence[str], tiles: Tiles) -> list[str]:
+    """The prompts as a list; raises UsageError for an empty one, or no number of tiles."""
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     if not all(prompt.strip() for prompt in asked):
         raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
+    if tiles != "auto" and not (isinstance(tiles, int) and tiles >= 1):
+        raise UsageError(f"there are no {tiles} tiles", hint='give a number from 1, or "auto"')
     return asked

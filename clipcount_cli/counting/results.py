@@ -19,7 +19,7 @@ from PIL import Image
 from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.windows import Density, Pixels
-from clipcount_cli.errors import CountError
+from clipcount_cli.errors import ClipCountError, CountError
 
 if TYPE_CHECKING:
     from clipcount_cli.counting.image_like import ImageLike
@@ -100,12 +100,20 @@ class Counts(list[CountResult]):
     """The results of one image, in the order of its prompts."""
 
     def __init__(
-        self, results: Iterable[CountResult], tiles: int = 1, notices: Iterable[Notice] = ()
+        self,
+        results: Iterable[CountResult],
+        tiles: int = 1,
+        notices: Iterable[Notice] = (),
+        error: ClipCountError | None = None,
     ) -> None:
-        """tiles: how many times 384 px the shorter side was seen at; notices: what to know."""
+        """tiles: how many times 384 px the shorter side was seen at; notices: what may be wrong.
+
+        error: why there are no results, from `count_many`.
+        """
         super().__init__(results)
         self.tiles = tiles
         self.notices = tuple(notices)
+        self.error = error
 
     def lines(self, regions: Regions | None = None) -> list[Line]:
         """A line per prompt, or per prompt and region."""
