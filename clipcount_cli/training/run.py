@@ -7,6 +7,7 @@ refused is refused before the first step, and before --overwrite removes an earl
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,7 @@ from clipcount_cli.training.step import Trainer
 from clipcount_cli.training.validation import validation_of
 from clipcount_cli.weights import checkpoint
 
+MAX_PLANNING_PROCESSES = 4  # per GPU
 _GIGABYTE = 1e9
 _UNREAD_SHOWN = 3
 
@@ -148,7 +150,7 @@ def _run(
         cache = PixelCache(config.cache_gb * _GIGABYTE, folder.path)
         photos = read_photos(dataset.split("train"), cache, "reading train", config.tiles)
         validation = read_photos(dataset.split("val"), cache, "reading val", config.tiles)
-        sampler = Sampler(photos, config, model.config, device)
+        sampler = Sampler(photos, config, model.config, device, planning_processes(device))
         trainer = Trainer(model, config, sampler.plan, settings.precision, config.freeze_norms)
         _report_start(folder, start, trainer, photos, validation)
 
@@ -214,6 +216,14 @@ def _report_end(folder: RunFolder, rows: Sequence[LogRow]) -> None:
         )
     if (best := best_row(rows)) is not None:
         console.notice(f"best epoch {best['epoch']:.0f}: MAE {best['val_mae']:.2f}, {folder.best}")
+
+
+def planning_processes(device: torch.device) -> int:
+    """How many processes draw plans: none on a CPU, which has no time to win."""
+    if device.type != "cuda":
+        return 0
+    share = (os.cpu_count() or 1) // distributed.local_world_size()
+    return max(1, min(MAX_PLANNING_PROCESSES, share - 2))
 
 
 def _load(data: Path, part: str | None) -> Dataset:
