@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from clipcount_cli.batch.fixed_batch import Decoded, FeatureRow, FixedBatch
 from clipcount_cli.batch.plan import Job
-from clipcount_cli.batch.tasks import Tasks
+from clipcount_cli.batch.tasks import Tasks, UnderWay
 from clipcount_cli.counting.counter import Counter, CountResult, Tiles
 from clipcount_cli.counting.images import DecodedImage, read_image
 from clipcount_cli.counting.model import PatchFeatures
@@ -176,15 +176,6 @@ def _densities(rows: Sequence[_Row]) -> list[NDArray[np.float32]]:
     return [cast(NDArray[np.float32], row.batch.densities)[row.number] for row in rows]
 
 
-@dataclass
-class _UnderWay:
-    """How many tasks of each stage threads have, or wait to be handled."""
-
-    reading: int = 0
-    calling: int = 0
-    joining: int = 0
-
-
 class _PipelineRun:
     """The moving parts of one run. All state is changed in one thread; others run the tasks."""
 
@@ -201,7 +192,7 @@ class _PipelineRun:
         self.max_calls = GPU_CALLS if pipeline.on_gpu else pipeline.workers
         self.generic = generic_prompt(pipeline.counter.model.config)
         self.network = FixedBatch(pipeline.counter, pipeline.batch_windows)
-        self.tasks, self.under_way = Tasks(), _UnderWay()
+        self.tasks, self.under_way = Tasks(), UnderWay()
         self.windows: deque[_Window] = deque()  # to encode
         self.pairs: deque[_Pair] = deque()  # to decode
         self.held: dict[int, _Image] = {}

@@ -32,6 +32,7 @@ ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Outcomes]
 
 JOBS_PER_KEY = 500
 MIN_HELD = 4  # images a process always may hold, so that none waits for its own reading
+MAX_BLOCK = 16  # images taken at once, as each visit to the store costs as much as a small image
 AHEAD = 1024  # images that may be claimed beyond the last row written: bounds the store's memory
 POLL_S = 0.02
 SHUTDOWN_TIMEOUT_S = 3.0  # how long the first process waits for the others to end
@@ -109,9 +110,9 @@ class Team:
         self.store.set("jobs", str(len(jobs)))
 
     def _claims(self, stop: Stop) -> Iterator[Job | None]:
-        """Jobs no other process has taken; None while others should take them first.
+        """Jobs no other process has taken, in blocks; None while others should take them first.
 
-        Towards the end nobody hoards: what is left is everybody's.
+        Towards the end blocks shrink and nobody hoards: what is left is everybody's.
         """
         total = int(self.store.get("jobs"))
         while not (stop() or self._has("over")):
@@ -119,15 +120,19 @@ class Team:
             if len(self._claimed) > MIN_HELD + left // (1 + len(self._others)):
                 yield None
                 continue
-            index = self.store.add("claimed", 1) - 1
-            if index >= total:
-                return
-            while index - int(self.store.get("written")) > AHEAD:
+            block = max(1, min(MAX_BLOCK, left // (4 * (1 + len(self._others)))))
+            first = self.store.add("claimed", block) - block
+            while first - int(self.store.get("written")) > AHEAD:
                 if self._has("over"):
                     return
                 yield None
-            self._claimed.append(index)
-            yield self._job(index)
+            for index in range(first, min(first + block, total)):
+                if stop():
+                    return
+                self._claimed.append(index)
+                yield self._job(index)
+            if first + block >= total:
+                return
 
     def _job(self, index: int) -> Job:
         page, place = divmod(index, JOBS_PER_KEY)

@@ -132,7 +132,7 @@ class ResultsFile:
         for path, header, _ in reversed(self.targets.encoders()):
             if path is not None:
                 _write(path, header)
-        self._save(settings)
+        self.save_settings(settings)
         self._open(header_on_stdout=True)
 
     def resume(self, settings: Settings) -> None:
@@ -146,7 +146,7 @@ class ResultsFile:
         done = {(row.key, row.region): row for row in rows if not row.failed}
         self.kept = self._ordered([row for row in done.values() if row.key in self._positions])
         self.dropped = [row for row in done.values() if row.key not in self._positions]
-        self._save(settings)
+        self.save_settings(settings)
         self.targets.rewrite(self.kept)
         self._last = self._positions[self.kept[-1].key] if self.kept else -1
         self._open()
@@ -184,7 +184,8 @@ class ResultsFile:
                 file.append(header)
             self._files.append((file, encoder))
 
-    def _save(self, settings: Settings) -> None:
+    def save_settings(self, settings: Settings) -> None:
+        """Keep the settings of a run beside its CSV."""
         if self.targets.settings is not None:
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             _write(self.targets.settings, f"{text}\n".encode())

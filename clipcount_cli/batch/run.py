@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.batch import processes
@@ -119,16 +119,30 @@ def _lead(
         _report_plan(plan, counter)
         pipeline = default_pipeline(request, counter)
         results = ResultsFile(request.targets, plan.positions())
-        settings = _settings(request, plan, pipeline)
+        settings = dict(_settings(request, plan, pipeline))
         (results.resume if request.resume else results.start)(settings)
         _report_dropped(results.dropped)
         todo = plan.without(row.key for row in results.kept)
         writer = _Writer(request, results, counter.label)
         shared = share_out(pipeline, todo, lambda: interruption.requested)
         with results, writer, closing(shared) as outcomes:
-            writer.write(outcomes)
+            writer.write(_recording_size(outcomes, pipeline, results, settings))
         writer.check_complete(interruption.requested)
         return _finish(request, results, writer.all_rows(), settings)
+
+
+def _recording_size(
+    outcomes: Iterator[Outcome], pipeline: Pipeline, results: ResultsFile, settings: dict[str, Any]
+) -> Iterator[Outcome]:
+    """Pass outcomes on; keep the batch size that was used, which full memory may have halved.
+
+    It decides a count's last digits, so --resume compares it.
+    """
+    for outcome in outcomes:
+        if pipeline.batch_windows != settings["batch_windows"]:
+            settings["batch_windows"] = pipeline.batch_windows
+            results.save_settings(settings)
+        yield outcome
 
 
 def _finish(

@@ -8,10 +8,20 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 _T = TypeVar("_T")
+
+
+@dataclass
+class UnderWay:
+    """How many tasks of each stage threads have, or wait to be handled."""
+
+    reading: int = 0
+    calling: int = 0
+    joining: int = 0
 
 
 class Tasks:

@@ -267,7 +267,7 @@ class Trainer:
         within = done.step % self.plan.steps_per_epoch
         raise TrainingError(
             f"{what} is not a finite number at epoch {self.epoch + 1}, batch {within + 1} of "
-            f"{self.plan.steps_per_epoch}: {', '.join(done.names) or 'unnamed photographs'}",
+            f"{self.plan.steps_per_epoch}: {', '.join(done.names) or 'unnamed images'}",
             hint="the weights before this batch are saved; lower --learning-rate, or train in "
             "--precision fp32, and start from them with --init RUN/last.safetensors",
         )

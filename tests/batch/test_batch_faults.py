@@ -181,7 +181,29 @@ def test_no_memory_on_the_gpu_halves_the_batch_and_goes_on(photos, capsys):
     outcomes = list(Pipeline(counter, batch_windows=8, workers=1).run(jobs, lambda: False))
 
     assert [outcome.fault for outcome in outcomes] == [""] * 8
-    assert "going on with 2 windows at a time" in capsys.readouterr().err
+    assert "continuing with 2 windows at a time" in capsys.readouterr().err
+
+
+def test_resuming_compares_the_batch_size_that_memory_allowed(
+    weights, photos, tmp_path, monkeypatch
+):
+    out, encode = tmp_path / "out.csv", Counter.encode_windows
+
+    def encode_few(self, windows):
+        if len(windows) > 2:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")
+        return encode(self, windows)
+
+    monkeypatch.setattr(Counter, "encode_windows", encode_few)
+    words = (photos, "--prompt", "apples", "--csv", out)
+    first = batch(weights, *words, "--batch-windows", "8", "--workers", "1")
+    again = batch(weights, *words, "--batch-windows", "8", "--resume")
+    resumed = batch(weights, *words, "--batch-windows", "2", "--resume")
+
+    assert first.exit_code in (0, 3), first.output
+    assert again.exit_code == 2
+    assert "batch_windows" in again.stderr or "--batch-windows" in again.stderr
+    assert resumed.exit_code == first.exit_code, resumed.output
 
 
 def test_no_memory_for_a_single_window_is_an_error(photos):
