@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipcount_cli.counting.images import DecodedImage, as_pixels, read_image
+from clipcount_cli.counting.images import DecodedImage, as_pixels, from_pil, read_image
 from clipcount_cli.errors import ImageReadError
 
 ImageLike: TypeAlias = (
@@ -36,7 +36,9 @@ def decode(image: ImageLike) -> DecodedImage:
         return read_image(io.BytesIO(image), "the image")
     if isinstance(image, Tensor):
         return DecodedImage(as_pixels(tensor_pixels(image)))
-    if isinstance(image, Image.Image | np.ndarray):
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    if isinstance(image, np.ndarray):
         return DecodedImage(as_pixels(image))
     if hasattr(image, "read"):
         return _read_file(image)

@@ -89,16 +89,22 @@ def count_pages(
     return len(stack.pages_of(selection.channel))
 
 
+def from_pil(image: Image.Image) -> DecodedImage:
+    """Bring a PIL image to upright RGB, as `read_image` does a file. Raises ImageReadError."""
+    with refusing("the PIL image"), _strict_pillow():
+        refuse_extremes(*image.size)
+        image.load()
+        pixels, notices = as_rgb(frame_of(image))
+    return DecodedImage(pixels, notices=notices)
+
+
 def as_pixels(image: ImageLike) -> np.ndarray:
     """Take a path, a PIL image or an (H, W, 3) uint8 array -> (H, W, 3) uint8 upright RGB.
 
     Raises ImageReadError as `read_image` does, or if an array is shaped otherwise.
     """
     if isinstance(image, Image.Image):
-        with refusing("the PIL image"), _strict_pillow():
-            refuse_extremes(*image.size)
-            image.load()
-            return as_rgb(frame_of(image))[0]
+        return from_pil(image).pixels
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ImageReadError(

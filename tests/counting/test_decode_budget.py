@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from image_files import png16
 from PIL import Image
 
 from clipcount_cli.counting import images
@@ -90,8 +91,6 @@ def test_the_estimate_bounds_the_memory_that_decoding_takes(tmp_path, form):
     if form == "JPEG":
         Image.new("RGB", (side, side), "red").save(path, "JPEG")
     else:
-        from test_to_rgb import png16
-
         samples = np.zeros((side, side, 3), np.uint16)
         path.write_bytes(png16(samples, 2).getvalue())
     script = f"""

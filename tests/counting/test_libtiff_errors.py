@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
+from image_files import tiff
 from PIL import Image
-from tiff_files import tiff
 
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.errors import ImageReadError

@@ -78,7 +78,8 @@ def to_profile(colour: tuple[int, int, int], profile: bytes) -> tuple[int, int, 
     image = Image.new("RGB", (1, 1), colour)
     target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     ImageCms.profileToProfile(image, ImageCms.createProfile("sRGB"), target, inPlace=True)
-    return image.getpixel((0, 0))
+    red, green, blue = np.asarray(image)[0, 0].tolist()
+    return red, green, blue
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiff_files import tiff
+from image_files import tiff
 
 from clipcount_cli.counting.images import read_image
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiff_files import tiff
+from image_files import tiff
 
 from clipcount_cli.counting.images import count_pages, read_image
 from clipcount_cli.counting.stacks import Selection

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import io
-import struct
-import zlib
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_files import png16, tiff
 from PIL import Image, ImageCms
-from tiff_files import tiff
 
 from clipcount_cli.counting.images import as_pixels, read_image
 
 RNG = np.random.default_rng(7)
-
-
-def png16(samples: np.ndarray, colour_type: int, transparent: tuple[int, ...] = ()) -> io.BytesIO:
-    """Write (H, W, C) uint16 as PNG; Pillow itself writes no 16-bit colour."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    height, width, _ = samples.shape
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    key = chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b""
-    body = chunk(b"IHDR", header) + key + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def saved(image: Image.Image, form: str, **options) -> io.BytesIO:

@@ -1,4 +1,4 @@
-"""Write small TIFFs of any sample type and with any tag, without an image library."""
+"""Write deep images without an image library: TIFFs of any sample type and tag, 16-bit PNGs."""
 
 from __future__ import annotations
 
@@ -62,3 +62,19 @@ def _directory(tags: dict[int, list[int] | str], order: str, starts_at: int) -> 
             data = struct.pack(f"{order}I", beyond_at + len(beyond) - len(data))
         entries += struct.pack(f"{order}HHI", tag, kind, number) + data.ljust(4, b"\0")
     return struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + beyond
+
+
+def png16(samples: np.ndarray, colour_type: int, transparent: tuple[int, ...] = ()) -> io.BytesIO:
+    """Write (H, W, C) uint16 as PNG; Pillow itself writes no 16-bit colour."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    height, width, _ = samples.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    key = chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent)) if transparent else b""
+    body = chunk(b"IHDR", header) + key + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return io.BytesIO(b"\x89PNG\r\n\x1a\n" + body)
