@@ -111,7 +111,10 @@ OverwriteOption = Annotated[
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=GENERAL)
 ]
-DATA_HELP = "Data set: FSC-147, CARPK, ShanghaiTech, or a folder of your own images and points."
+DATA_HELP = (
+    "Data set: FSC-147, CARPK, ShanghaiTech, or your own images with points.csv or with "
+    "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, ImageJ or CSV."
+)
 DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel=INPUT)
 ]

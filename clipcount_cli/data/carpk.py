@@ -17,7 +17,13 @@ _FOLDERS = ("Annotations", "Images", "ImageSets")
 def find(root: Path) -> Path | None:
     """The folder under `root` that holds CARPK's three, or None."""
     homes = (root / home for home in _HOMES)
-    return next((h for h in homes if all((h / name).is_dir() for name in _FOLDERS)), None)
+    return next((home for home in homes if _is_home(home)), None)
+
+
+def _is_home(folder: Path) -> bool:
+    """Whether a folder holds the three, and lists of images, which Pascal VOC keeps elsewhere."""
+    lists = (folder / "ImageSets" / f"{split}.txt" for split in ("train", "test"))
+    return all((folder / name).is_dir() for name in _FOLDERS) and any(map(Path.is_file, lists))
 
 
 def read(home: Path, findings: Findings) -> dict[str, list[Sample]]:

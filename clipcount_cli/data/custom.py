@@ -50,6 +50,7 @@ TITLE = "own data"
 class CustomData:
     """A user's own data set as it was read."""
 
+    title: str
     splits: dict[str, list[Sample]]
     suggest: Callable[[str], str]  # the name of a missing image -> what may be meant
 
@@ -79,7 +80,7 @@ def read(root: Path, findings: Findings) -> CustomData | None:
     }
     if {"train", "test"} <= splits.keys() and not (listing.root / SPLIT_TABLE).is_file():
         splits = splits if "val" in splits else hold_out(splits)
-    return CustomData(splits, index.suggest)
+    return CustomData(f"{TITLE} ({reading.title})", splits, index.suggest)
 
 
 def _summary(reading: Reading, root: Path, samples: dict[str, list[Sample]]) -> str:

@@ -79,7 +79,7 @@ def _read(root: Path, part: str | None, findings: Findings) -> _Read:
     if (home := carpk.find(root)) is not None:
         return _Read("carpk", carpk.TITLE, hold_out(carpk.read(home, findings)))
     if (data := custom.read(root, findings)) is not None:
-        return _Read("own", custom.TITLE, data.splits, data.suggest)
+        return _Read("own", data.title, data.splits, data.suggest)
     raise DataError(f"{root} holds no data set of a known layout", hint=_LAYOUTS)
 
 

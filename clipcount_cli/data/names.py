@@ -73,8 +73,12 @@ class ImageIndex:
 
     def __init__(self, root: Path, images: Sequence[Path]) -> None:
         self.root = root
+        self._paths = list(images)
         self.folders = list(dict.fromkeys(path.parent for path in images))
-        self._images = list(images)
+        self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        for path in images:
+            for name in {spelling(path.stem), spelling(path.name)}:
+                self._by_stem[name].append(path)
         self._spellings = Spellings(path.relative_to(root).as_posix() for path in images)
         self._by_base: dict[str, list[str]] = defaultdict(list)
         for name in self._spellings.names:
@@ -99,14 +103,13 @@ class ImageIndex:
 
         Without a stem: the only image in the first of `homes`.
         """
-        near = [path for path in self._images if path.parent in homes]
-        for pool in (near, self._images) if stem else ():
-            key = spelling(stem)
-            named = [path for path in pool if key in (spelling(path.stem), spelling(path.name))]
-            if len(named) == 1:
-                return Located(named[0], True)
-        alone = [path for path in self._images if path.parent == homes[0]]
-        return Located(alone[0], True) if not stem and len(alone) == 1 else None
+        if not stem:
+            found = [path for path in self._paths if path.parent == homes[0]]
+        else:
+            everywhere = self._by_stem.get(spelling(stem), [])
+            near = [path for path in everywhere if path.parent in homes]
+            found = near if len(near) == 1 else everywhere
+        return Located(found[0], True) if len(found) == 1 else None
 
     def suggest(self, name: str) -> str:
         """` (did you mean "x"?)` if an image has a similar name, else nothing."""

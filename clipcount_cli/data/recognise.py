@@ -218,6 +218,9 @@ def _read_all(listing: Listing) -> tuple[dict[str, Reading], list[tuple[Path, Da
         configs = listing.of(*YAML_SUFFIXES)
         try:
             reading.images = yolo.read(labels, listing.root, configs, reading.findings)
+            for path in yolo.unmatched(labels, listing.of(".txt")):
+                name = relative(path, listing.root)
+                reading.findings.add("missing images", f"the one that {name} labels")
         except DataError as error:
             faults.append((reading.files[0], error))
             del readings[yolo.TITLE]

@@ -236,6 +236,15 @@ def test_yolo_labels_without_names_of_their_classes_say_what_to_add(tmp_path):
     assert "classes.txt" in str(caught.value.hint)
 
 
+def test_yolo_labels_without_their_image_are_named(tmp_path):
+    label = "0 0.5 0.5 0.1 0.1\n"
+    files = {"labels/a.txt": label, "labels/gone.txt": label, "classes.txt": "nut\n"}
+    write(tmp_path, files, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match=r"missing images \(1\): .*labels/gone.txt"):
+        read(tmp_path)
+
+
 def test_yolo_labels_in_pixels_are_refused(tmp_path):
     files = {"labels/a.txt": "0 30 20 8 8\n", "classes.txt": "nut\n"}
     write(tmp_path, files, ["images/a.jpg"])

@@ -46,6 +46,13 @@ def find(images: Sequence[Path], texts: Sequence[Path]) -> dict[Path, Path]:
     return labels if first is None or _is_label(first) else {}
 
 
+def unmatched(labels: Mapping[Path, Path], texts: Sequence[Path]) -> list[Path]:
+    """The label files beside those of `labels` that have no image."""
+    used, folders = set(labels.values()), {label.parent for label in labels.values()}
+    others = (path for path in texts if path.parent in folders and path not in used)
+    return [path for path in others if (lines := _lines(path)) and _is_label(lines[0])]
+
+
 def read(
     labels: Mapping[Path, Path], root: Path, configs: Sequence[Path], findings: Findings
 ) -> list[AnnotatedImage]:
