@@ -11,9 +11,9 @@ import torch
 
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.data.samples import Prepared, Sample
+from clipcount_cli.data.samples import Prepared, Sample, by_image
 from clipcount_cli.devices import dtype_of
-from clipcount_cli.evaluation.evaluate import by_image, evaluate, gathered
+from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import Metrics
 from clipcount_cli.training.loop import Validate
 from clipcount_cli.training.photos import TrainingImage
