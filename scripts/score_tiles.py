@@ -24,7 +24,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from scenes.render import Catalogue, SceneConfig, render_scene
-from score_photos import read_labels
+from score_photos import read_samples
 
 from clipcount_cli import Counter, console, load_counter
 from clipcount_cli.counting import scale
@@ -71,11 +71,13 @@ def rendered(number: int) -> Iterator[Subject]:
 
 
 def photographed(folder: Path, labels: list[Path]) -> Iterator[Subject]:
-    """Photos with a known count, each asked for the first of its prompts."""
-    for image, photo in read_labels(labels).items():
-        for prompt, truth in list(photo.counts.items())[:1]:
-            if truth > 0:
-                yield Subject(image, read_image(folder / image).pixels, prompt, truth)
+    """Photos with a known count, each counted for the first of its prompts."""
+    seen = set()
+    for sample in read_samples(folder, labels):
+        if sample.count and sample.name not in seen:
+            seen.add(sample.name)
+            pixels = read_image(sample.image).pixels
+            yield Subject(sample.name, pixels, sample.prompt, sample.count)
 
 
 def measure(counter: Counter, subject: Subject) -> None:
