@@ -86,12 +86,13 @@ PARTS = (
     Part("training", 60, gpu.measure_training),
     Part("compiled", 90, gpu.measure_compiled),
 )
+ALL_PARTS = ",".join(part.name for part in PARTS)
 
 
 def check(
     out: Path = Path("gpu_check.json"),
     device: str = "auto",
-    parts: str = ",".join(part.name for part in PARTS),
+    parts: str = ALL_PARTS,
 ) -> None:
     """Test and measure this GPU; a table comes last, and a JSON file holds the same.
 

@@ -51,7 +51,11 @@ def count_loss(predicted: Tensor, target: Tensor, cells: int = 4) -> Tensor:
     """
     scale = (WindowConfig.side_px / predicted.shape[-1] / cells) ** 2 / DENSITY_SCALE
     pixels = (predicted.shape[-1]) ** 2 * scale  # a mean over a cell x pixels = objects in it
-    off = F.adaptive_avg_pool2d((predicted - target)[:, None], cells).flatten(1) * pixels
+    error = (predicted - target)[:, None]
+    if error.device.type == "mps" and error.shape[-1] % cells:  # which MPS cannot pool
+        error = error.cpu()
+    pooled = F.adaptive_avg_pool2d(error, cells).to(predicted.device)
+    off = pooled.flatten(1) * pixels
     truth = target.mean(dim=(1, 2)) * pixels
     return off.abs().mean(dim=1) / (truth + 1 / cells**2).sqrt()
 

@@ -210,7 +210,7 @@ def count_windows(counter: Counter, windows: Tensor) -> Tensor:
 
 def captured(call: Callable[[], object]) -> Callable[[], None]:
     """The launches of `call` as one CUDA graph."""
-    side_stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    side_stream = torch.cuda.Stream()
     with torch.cuda.stream(side_stream):
         for _ in range(3):
             call()

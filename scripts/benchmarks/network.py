@@ -205,7 +205,8 @@ def count_flops(call: Callable[[], object]) -> float:
 
 
 def _sums(densities: torch.Tensor) -> NDArray[np.float64]:
-    sums: NDArray[np.float64] = densities.double().sum((2, 3)).numpy(force=True)
+    dtype = torch.float32 if densities.device.type == "mps" else torch.float64  # MPS has no other
+    sums: NDArray[np.float64] = densities.sum((2, 3), dtype=dtype).cpu().double().numpy()
     return sums
 
 
