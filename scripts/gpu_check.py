@@ -129,8 +129,8 @@ def attempt(part: Part, device: torch.device, sizes: Sizes) -> Sequence[Row]:
 
 
 def describe(device: torch.device) -> str:
-    """The GPU's name, or the processor's."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    """The name of the GPU, or the kind of CPU."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
 
 
 def write(out: Path, device: torch.device, started: float, rows: list[Row]) -> None:
