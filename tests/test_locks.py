@@ -38,7 +38,7 @@ def test_who_waited_for_a_lock_that_was_deleted_does_not_share_the_file(tmp_path
     path = tmp_path / "a.csv"
     outer, third = exclusive(path), exclusive(path)
     opened = os.open
-    entered = []
+    entered: list[str] = []
 
     def slow_open(name, *words, **settings):
         handle = opened(name, *words, **settings)

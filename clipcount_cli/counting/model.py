@@ -39,9 +39,9 @@ class PatchFeatures(NamedTuple):
 
     def select(self, index: Tensor | slice) -> PatchFeatures:
         """The features of windows `index` (K,), which may repeat."""
-        parts = (None if part is None else part[index] for part in (self.fine, self.finest))
+        fine, finest = (None if part is None else part[index] for part in (self.fine, self.finest))
         evidence = None if self.evidence is None else self.evidence.select(index)
-        return PatchFeatures(self.patches[index], self.contrast[index], *parts, evidence)
+        return PatchFeatures(self.patches[index], self.contrast[index], fine, finest, evidence)
 
 
 @functools.lru_cache(maxsize=8)

@@ -52,11 +52,11 @@ def calibrated_shift(model: ClipCount, photos: Sequence[Photo]) -> float:
     if not photos:
         return SHIFTS[0]
     validate, config = validation(photos), model.config
-    errors = {}
+    errors: dict[float, float] = {}
     for shift in SHIFTS:
         model.config = replace(config, relevance_shift=shift)
         row = validate(model)
         if row["val_nmn"] <= MAX_WRONG or not errors:
-            errors[shift] = row["val_relative"]
+            errors[shift] = row["val_mae"]
     model.config = config
     return min(errors, key=lambda shift: errors[shift])
