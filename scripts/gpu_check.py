@@ -89,7 +89,7 @@ PARTS = (
 ALL_PARTS = ",".join(part.name for part in PARTS)
 
 
-def check(
+def main(
     out: Path = Path("gpu_check.json"),
     device: str = "auto",
     parts: str = ALL_PARTS,
@@ -147,4 +147,4 @@ def write(out: Path, device: torch.device, started: float, rows: list[Row]) -> N
 
 
 if __name__ == "__main__":
-    typer.run(check)
+    typer.run(main)

@@ -147,8 +147,10 @@ def test_outcomes_are_the_same_when_shared(photos):
     store = dist.HashStore()
     jobs = [Job(f"{n}.png", str(photos / f"{n}.png"), ("apples",)) for n in range(1, 25)]
 
+    counters = iter([small_counter() for _ in range(4)])  # seeded one after the other
+
     def make_pipeline():
-        return Pipeline(small_counter(), batch_windows=4, workers=1)
+        return Pipeline(next(counters), batch_windows=4, workers=1)
 
     def assist(rank):
         team = Team(store, rank, 3)

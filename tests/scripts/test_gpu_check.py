@@ -15,7 +15,7 @@ def report(tmp_path_factory):
     parts = [part.name for part in gpu_check.PARTS if part.name != "tests"]  # they run anyway
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        gpu_check.check(out, "cpu", ",".join(parts))
+        gpu_check.main(out, "cpu", ",".join(parts))
     return json.loads(out.read_text())
 
 
