@@ -14,7 +14,7 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.errors import ClipCountError
 
 if TYPE_CHECKING:
-    from clipcount_cli.batch.pictures import Thumbnail
+    from clipcount_cli.batch.pictures import Made
     from clipcount_cli.batch.pipeline import Outcome
 
 
@@ -45,10 +45,13 @@ def _job(cells: Any) -> Job:
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """An outcome as one line of JSON, then the bytes of its thumbnails."""
-    thumbnails = [thumbnail for thumbnail in outcome.extras if thumbnail is not None]
+    thumbnails = [made.thumbnail or () for made in outcome.extras if made is not None]
     parts = [part for thumbnail in thumbnails for part in thumbnail]
-    lengths = [None if made is None else [*map(len, made)] for made in outcome.extras]
-    facts = {**outcome._asdict(), "extras": lengths}
+    extras = [
+        None if made is None else [[*map(len, made.thumbnail or ())], made.regions]
+        for made in outcome.extras
+    ]
+    facts = {**outcome._asdict(), "extras": extras}
     return json.dumps(facts).encode() + b"\n" + b"".join(parts)
 
 
@@ -65,24 +68,28 @@ def decode_outcome(data: bytes) -> Outcome:
             size=(int(facts["size"][0]), int(facts["size"][1])),
             notes=_texts(facts["notes"]),
             fault=_text(facts["fault"]),
-            extras=tuple(_thumbnails(facts["extras"], blob)),
+            extras=tuple(_made(facts["extras"], blob)),
         )
     except (ValueError, TypeError, KeyError) as error:
         raise _no_message(error) from error
 
 
-def _thumbnails(lengths: Iterable[Sequence[int] | None], blob: bytes) -> Iterator[Thumbnail | None]:
-    """Cut `blob` into the thumbnails whose parts have these `lengths`."""
-    from clipcount_cli.batch.pictures import Thumbnail  # loads torch
+def _made(extras: Iterable[Any], blob: bytes) -> Iterator[Made | None]:
+    """What was made of each result; the parts of thumbnails follow one another in `blob`."""
+    from clipcount_cli.batch.pictures import Made, Thumbnail  # loads torch
 
     start = 0
-    for pair in lengths:
-        if pair is None:
+    for extra in extras:
+        if extra is None:
             yield None
             continue
-        middle, end = start + pair[0], start + sum(pair)
-        yield Thumbnail(blob[start:middle], blob[middle:end])
-        start = end
+        lengths, regions = extra
+        parts = []
+        for length in lengths:
+            parts.append(blob[start : start + length])
+            start += length
+        counts = None if regions is None else tuple((_text(n), float(c)) for n, c in regions)
+        yield Made(Thumbnail(*parts) if parts else None, counts)
 
 
 def _list(value: Any) -> list[Any]:

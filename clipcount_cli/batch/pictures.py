@@ -1,13 +1,11 @@
-"""What a batch draws of each result: a heatmap on disk, thumbnails for the report.
+"""What a batch makes of each result: heatmap, positions, thumbnail, counts of regions.
 
-Called by pipeline.py in its workers, before the row is written: a row on disk has its images.
+Called by pipeline.py in its workers, before the row is written: a row on disk has its files.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -15,18 +13,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from clipcount_cli.batch import points
+from clipcount_cli.batch.masks import find_mask
+from clipcount_cli.batch.names import result_path
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.config import DENSITY_SCALE
-from clipcount_cli.counting.counter import CountResult
-from clipcount_cli.counting.heatmap import colour_ramp
+from clipcount_cli.counting.heatmap import colour_ramp, panels
 from clipcount_cli.counting.images import write_image
+from clipcount_cli.counting.masks import read_mask
+from clipcount_cli.counting.results import CountResult
 from clipcount_cli.counting.windows import Density, Pixels
 from clipcount_cli.files import write_error
 
 THUMBNAIL_PX = (400, 300)  # about 15 KB: sharp on a phone, a page of thousands still opens
 OVERLAY_PX = (160, 120)  # the browser smooths it; a density has no finer detail at this size
 OVERLAY_LEVELS = 64
-MAX_NAME_BYTES = 200  # file systems allow 255, and a temporary file may add to it
 
 
 class Thumbnail(NamedTuple):
@@ -36,23 +37,59 @@ class Thumbnail(NamedTuple):
     overlay: bytes  # PNG, transparent where the density is zero
 
 
+class Made(NamedTuple):
+    """What is made of one result, beside files."""
+
+    thumbnail: Thumbnail | None = None
+    regions: tuple[tuple[str, float], ...] | None = None  # name and count; None without a mask
+
+
 @dataclass(frozen=True)
-class Pictures:
-    """Draws what was requested."""
+class ResultMaker:
+    """Makes what was requested of each result."""
 
     heatmaps: Path | None = None
     heatmap_suffix: str = ".png"
+    points: Path | None = None
+    masks: Path | None = None
     thumbnails: bool = False
 
-    def __call__(self, job: Job, pixels: Pixels, result: CountResult) -> Thumbnail | None:
-        """Write the heatmap of one result; return its thumbnail."""
-        if self.heatmaps is not None:
-            from clipcount_cli.counting import heatmap
+    @property
+    def needed(self) -> bool:
+        """Whether anything was requested."""
+        return self.thumbnails or self.needs_full_size
 
-            path = heatmap_path(self.heatmaps, job.image, result.prompt, self.heatmap_suffix)
-            _make_folder(path.parent)
-            write_image(path, heatmap.panels(pixels, [result]))
-        return thumbnail(pixels, result.density) if self.thumbnails else None
+    @property
+    def needs_full_size(self) -> bool:
+        """Whether the image is needed as it was, not as the network sees it."""
+        return any(path is not None for path in (self.heatmaps, self.points, self.masks))
+
+    def __call__(self, job: Job, pixels: Pixels, result: CountResult) -> Made:
+        """Write the files of one result; return the rest.
+
+        Raises ImageReadError if the mask of the image cannot be read or does not fit.
+        """
+        size = (pixels.shape[1], pixels.shape[0])
+        regions = None
+        if self.masks is not None:
+            mask = find_mask(self.masks, job.image) or self.masks / job.image
+            labels = read_mask(mask, *size)
+            counts = labels.counts(result.density)
+            regions = tuple(zip(labels.names, counts, strict=True))
+            result = result.inside(labels)
+        if self.heatmaps is not None:
+            path = _path_in(self.heatmaps, job, result, self.heatmap_suffix)
+            write_image(path, panels(pixels, [result]))
+        if self.points is not None:
+            path = _path_in(self.points, job, result, points.SUFFIX)
+            points.write_points(path, job.image, size, result)
+        return Made(thumbnail(pixels, result.density) if self.thumbnails else None, regions)
+
+
+def _path_in(folder: Path, job: Job, result: CountResult, suffix: str) -> Path:
+    path = result_path(folder, job.image, result.prompt, suffix)
+    _make_folder(path.parent)
+    return path
 
 
 def _make_folder(folder: Path) -> None:
@@ -60,34 +97,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(folder, error) from error
-
-
-def heatmap_path(folder: Path, image: str, prompt: str, suffix: str = ".png") -> Path:
-    """Where a heatmap lies: in the image's own sub-folder; no two results share a path.
-
-    The prompt is the part between the last two dots and holds none itself, so the rest is the
-    image's whole name. What the name cannot say as it is is told apart by a digest.
-    """
-    parts = [part for part in image.split("/") if part not in ("", ".")]
-    clean = [_file_name(part) for part in parts]
-    name = "/".join(clean)
-    if name != image:  # given as /a/b.jpg, ../b.jpg or with characters no file name may have
-        clean[-1] = f"{clean[-1]}-{_digest(image)}"
-    slug = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:40] or "prompt"
-    if slug.replace("-", " ") != prompt:
-        slug = f"{slug}-{_digest(prompt)}"
-    last = f"{clean[-1]}.{slug}{suffix}"
-    if len(last.encode()) > MAX_NAME_BYTES:
-        last = f"{_digest(clean[-1])}{_digest(clean[-1][::-1])}.{slug}{suffix}"
-    return folder.joinpath(*clean[:-1], last)
-
-
-def _file_name(part: str) -> str:
-    return re.sub(r'[<>:"\\|?*\x00-\x1f]', "_", part).replace("..", "__")
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
 def thumbnail(pixels: Pixels, density: Density) -> Thumbnail:

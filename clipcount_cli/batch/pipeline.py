@@ -387,7 +387,7 @@ class _PipelineRun:
             return
         try:
             image.results[prompt] = result()  # what cannot be drawn ends the run
-        except CountError as error:
+        except (CountError, ImageReadError) as error:  # not a number; a mask that does not fit
             self._put_away(image, Outcome(image.job, fault=_reason(error)))
             return
         if len(image.results) < len(image.prompts):

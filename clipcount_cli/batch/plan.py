@@ -55,7 +55,11 @@ class Plan:
 
     def shard(self, number: int, of: int) -> Plan:
         """Every `of`-th image, beginning with the `number`-th (from 1)."""
-        return replace(self, jobs=self.jobs[number - 1 :: of])
+        return self.with_jobs(self.jobs[number - 1 :: of])
+
+    def with_jobs(self, jobs: list[Job]) -> Plan:
+        """The same plan for other jobs."""
+        return replace(self, jobs=jobs)
 
     def without(self, done: Iterable[Key]) -> list[Job]:
         """The jobs left when the rows `done` are there: an image may want some of its prompts."""

@@ -67,7 +67,7 @@ class Thumbnails:
         if outcome.fault:
             return
         lines = [
-            _line(outcome.job.image, prompt, _base64(made.photo), _base64(made.overlay))
+            _line(outcome.job.image, prompt, *map(_base64, made.thumbnail))
             for prompt, made in zip(outcome.job.prompts, outcome.extras, strict=True)
         ]
         self._file.append(b"".join(lines))

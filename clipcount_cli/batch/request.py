@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipcount_cli.batch import workbook
+from clipcount_cli.batch import points, workbook
+from clipcount_cli.batch.masks import require_masks
+from clipcount_cli.batch.names import result_path
 from clipcount_cli.batch.plan import Plan
 from clipcount_cli.batch.prompts_file import PROMPTS_FILE
 from clipcount_cli.batch.results import Targets
@@ -46,6 +48,8 @@ class BatchRequest:
     json_lines: Path | None = None
     heatmaps: Path | None = None
     heatmap_suffix: str = ".png"
+    points: Path | None = None
+    masks: Path | None = None
     report: Path | None = None
     summary: Path | None = None
     form: RowFormat = field(default_factory=RowFormat)
@@ -89,8 +93,9 @@ def check(request: BatchRequest) -> None:
             raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
     _check_suffixes(request)
     check_existing(request)
-    if request.heatmaps and exists(request.heatmaps) and not is_folder(request.heatmaps):
-        raise UsageError(f"{request.heatmaps} is not a folder", hint="--heatmaps takes a folder")
+    for folder, option in ((request.heatmaps, "--heatmaps"), (request.points, "--points")):
+        if folder and exists(folder) and not is_folder(folder):
+            raise UsageError(f"{folder} is not a folder", hint=f"{option} takes a folder")
 
 
 def _check_suffixes(request: BatchRequest) -> None:
@@ -133,6 +138,8 @@ def spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
             raise UsageError(
                 f"{output} is an input, and would be overwritten", hint="name another file"
             )
+    if request.masks is not None:
+        require_masks(request.masks, list(sources))
     if request.heatmaps is None:
         return
     place = request.heatmaps.resolve()
@@ -144,15 +151,19 @@ def spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
             )
 
 
-def refuse_existing_heatmaps(request: BatchRequest, plan: Plan) -> None:
-    """Raise UsageError if a heatmap to draw exists already."""
-    from clipcount_cli.batch.pictures import heatmap_path
-
-    folder = request.heatmaps
-    if folder is None or request.overwrite or request.resume or not is_folder(folder):
+def refuse_existing_results(request: BatchRequest, plan: Plan) -> None:
+    """Raise UsageError if a heatmap to draw, or a file of positions, exists already."""
+    if request.overwrite or request.resume:
         return
-    for job in plan.jobs:
-        for prompt in job.prompts:
-            path = heatmap_path(folder, job.image, prompt, request.heatmap_suffix)
-            if exists(path):
-                require_writable(path)
+    if request.heatmaps is not None:
+        _refuse_existing(request.heatmaps, plan, request.heatmap_suffix)
+    if request.points is not None:
+        _refuse_existing(request.points, plan, points.SUFFIX)
+        require_writable(*filter(exists, [request.points / points.JOINED]))
+
+
+def _refuse_existing(folder: Path, plan: Plan, suffix: str) -> None:
+    if is_folder(folder):
+        for job in plan.jobs:
+            paths = (result_path(folder, job.image, prompt, suffix) for prompt in job.prompts)
+            require_writable(*filter(exists, paths))

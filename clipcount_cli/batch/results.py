@@ -143,6 +143,8 @@ class ResultsFile:
         files = [path for path, _, _ in self.targets.encoders()]
         require_replaceable(*files, self.targets.settings)
         rows = self._read_comparable(settings)
+        if self.targets.form.regions and rows:  # the last image may lack regions: killed meanwhile
+            rows = [row for row in rows if row.image != rows[-1].image]
         done = {(row.key, row.region): row for row in rows if not row.failed}
         self.kept = self._ordered([row for row in done.values() if row.key in self._positions])
         self.dropped = [row for row in done.values() if row.key not in self._positions]

@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from clipcount_cli import console, distributed
 from clipcount_cli.batch import processes
+from clipcount_cli.batch.masks import with_masks
 from clipcount_cli.batch.pages import select_pages
 from clipcount_cli.batch.plan import Plan, make_plan, nothing_to_count, read_list
+from clipcount_cli.batch.points import join_points
 from clipcount_cli.batch.report import Thumbnails, write_report
 from clipcount_cli.batch.request import (
     BatchRequest,
     check,
     check_existing,
-    refuse_existing_heatmaps,
+    refuse_existing_results,
     spare_sources,
 )
 from clipcount_cli.batch.results import ResultsFile, Settings
@@ -153,6 +155,8 @@ def _finish(
     results.finish(rows)
     if request.summary is not None:
         write_summary(request.summary, summary.totals, request.form)
+    if request.points is not None and (missing := join_points(request.points, rows)):
+        console.warn(f"positions of {missing} rows are missing in {request.points}: count anew")
     if request.report is not None:
         write_report(request.report, rows, settings, request.targets.csv)
     return summary
@@ -180,14 +184,17 @@ def _plan(request: BatchRequest) -> Plan:
     if request.from_file is not None:
         sources += read_list(request.from_file)
     spare_sources(request, sources)
-    left_out = [request.heatmaps] if request.heatmaps is not None else []
+    folders = (request.heatmaps, request.points, request.masks)
+    left_out = [folder for folder in folders if folder is not None]
     plan = make_plan(sources, request.prompts, request.prompts_file, left_out, request.own_files)
     if not plan.jobs:
         raise nothing_to_count(sources, plan.passed_over)
     plan = replace(plan, jobs=select_pages(plan.jobs, request.selection, request.all_pages))
+    if request.masks is not None:
+        plan = with_masks(plan, request.masks)
     if request.shard is not None:  # a part may be empty: the others can be joined with it
         plan = plan.shard(*parse_shard(request.shard))
-    refuse_existing_heatmaps(request, plan)
+    refuse_existing_results(request, plan)
     return plan
 
 
@@ -211,18 +218,23 @@ def _report_dropped(rows: Sequence[ResultRow]) -> None:
 
 def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
     """The pipeline that `request` asks for; what it leaves open is chosen for this machine."""
-    from clipcount_cli.batch.pictures import Pictures
+    from clipcount_cli.batch.pictures import ResultMaker
     from clipcount_cli.batch.pipeline import Pipeline
 
-    pictures = Pictures(request.heatmaps, request.heatmap_suffix, request.report is not None)
-    drawn = request.heatmaps is not None or request.report is not None
+    maker = ResultMaker(
+        request.heatmaps,
+        request.heatmap_suffix,
+        request.points,
+        request.masks,
+        thumbnails=request.report is not None,
+    )
     return Pipeline(
         counter,
         request.batch_windows or BATCH_WINDOWS.get(counter.device.type, BATCH_WINDOWS_ELSEWHERE),
         request.workers or _default_workers(counter.device.type),
         request.tiles,
-        pictures if drawn else None,
-        keep_size=request.heatmaps is not None,
+        maker if maker.needed else None,
+        keep_size=maker.needs_full_size,
     )
 
 
@@ -311,7 +323,7 @@ class _Writer:
 
 
 def rows_of(outcome: Outcome, weights: str) -> list[ResultRow]:
-    """An outcome as rows, one per prompt."""
+    """An outcome as rows, one per prompt, or per prompt and region."""
     job = outcome.job
     if outcome.fault:
         message = as_text(outcome.fault)
@@ -320,9 +332,11 @@ def rows_of(outcome: Outcome, weights: str) -> list[ResultRow]:
             for p in job.prompts
         ]
     width, height = outcome.size
+    counted = zip(job.prompts, outcome.counts, outcome.notes, outcome.extras, strict=True)
     return [
-        ResultRow(job.image, prompt, round(count, 2), "ok", note, width, height, weights)
-        for prompt, count, note in zip(job.prompts, outcome.counts, outcome.notes, strict=True)
+        ResultRow(job.image, prompt, round(part, 2), "ok", note, width, height, weights, region)
+        for prompt, whole, note, made in counted
+        for region, part in (made.regions if made and made.regions else (("", whole),))
     ]
 
 

@@ -108,6 +108,23 @@ HeatmapsOption = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+PointsOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Write where the objects are, in the columns image,prompt,x,y that train reads: one "
+        "file per row, and all in DIR/points.csv.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+MasksOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        help="Count inside masks, DIR/<stem>.png or .tif: one row per label, in the column region.",
+        rich_help_panel=INPUT,
+    ),
+]
 HeatmapFormatOption = Annotated[
     HeatmapFormat, typer.Option(help="File format of the heatmaps.", rich_help_panel=OUTPUT)
 ]
@@ -192,11 +209,13 @@ def batch(
     from_file: FromFileOption = None,
     page: PagesOption = None,
     channel: ChannelOption = None,
+    masks: MasksOption = None,
     prompt: PromptOption = None,
     prompts: PromptsOption = None,
     csv: CsvOption,
     json_lines: JsonLinesOption = None,
     heatmaps: HeatmapsOption = None,
+    points: PointsOption = None,
     heatmap_format: HeatmapFormatOption = HeatmapFormat.png,
     report: ReportOption = None,
     summary: SummaryOption = None,
@@ -231,7 +250,9 @@ def batch(
         heatmap_suffix=f".{heatmap_format.value}",
         report=report,
         summary=summary,
-        form=RowFormat(delimiter=DELIMITERS[delimiter.value], excel=excel),
+        points=points,
+        masks=masks,
+        form=RowFormat(DELIMITERS[delimiter.value], excel, regions=masks is not None),
         resume=resume,
         overwrite=overwrite,
         fail_fast=fail_fast,

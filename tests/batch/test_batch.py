@@ -13,7 +13,7 @@ import pytest
 from photo_folders import batch, draw, draw_folder, small_counter
 from PIL import Image
 
-from clipcount_cli.batch.pictures import heatmap_path
+from clipcount_cli.batch.names import result_path
 from clipcount_cli.counting.images import read_image
 
 needs_posix_names = pytest.mark.skipif(sys.platform != "linux", reason="names are bytes on Linux")
@@ -413,7 +413,7 @@ def test_heatmaps_never_collide(run, tmp_path):
 def test_heatmap_names_stay_in_their_folder_and_differ(tmp_path):
     images = ["../1.jpg", "1.jpg", "/1.jpg", "./1.jpg", "a:1.jpg", "a?1.jpg", f"{'x' * 250}.jpg"]
 
-    paths = [heatmap_path(tmp_path, image, "apples") for image in images]
+    paths = [result_path(tmp_path, image, "apples", ".png") for image in images]
 
     assert len(set(paths)) == len(images)
     assert all(tmp_path in path.parents and ".." not in path.parts for path in paths)
