@@ -17,7 +17,7 @@ from clipcount_cli.batch.messages import (
     encode_jobs,
     encode_outcome,
 )
-from clipcount_cli.batch.pictures import Thumbnail
+from clipcount_cli.batch.pictures import Made, Thumbnail
 from clipcount_cli.batch.pipeline import Outcome
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.processes import Team
@@ -27,14 +27,17 @@ paths = st.binary(min_size=1, max_size=12).map(os.fsdecode)
 prompts = st.lists(st.text(max_size=8), min_size=1, max_size=3).map(tuple)
 jobs = st.builds(Job, paths, paths, prompts, st.text(max_size=8), prompts)
 thumbnails = st.none() | st.builds(Thumbnail, st.binary(max_size=9), st.binary(max_size=9))
+finite = st.floats(allow_nan=False, allow_infinity=False)
+regions = st.lists(st.tuples(st.text(max_size=4), finite), max_size=3).map(tuple)
+made = st.none() | st.builds(Made, thumbnails, st.none() | regions)
 counted = st.builds(
     Outcome,
     job=jobs,
-    counts=st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple),
+    counts=st.lists(finite, max_size=3).map(tuple),
     size=st.tuples(st.integers(0, 10**5), st.integers(0, 10**5)),
     notes=prompts,
     fault=paths,
-    extras=st.lists(thumbnails, max_size=3).map(tuple),
+    extras=st.lists(made, max_size=3).map(tuple),
 )
 
 

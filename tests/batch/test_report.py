@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from photo_folders import batch, draw, draw_folder, save_weights
 
-from clipcount_cli.batch.pictures import thumbnail
+from clipcount_cli.batch.pictures import Made, thumbnail
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.report import Thumbnails, script_json, thumbnails_path, write_report
 from clipcount_cli.batch.rows import ResultRow
@@ -120,7 +120,7 @@ def rows_and_outcomes(number):
             ),
             SimpleNamespace(
                 job=Job(image, image, ("red apples" if place % 2 else "green pears",)),
-                extras=(made,),
+                extras=(Made(made),),
                 fault="cut off" if failed else "",
             ),
         )
