@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -22,6 +23,12 @@ from clipcount_cli.commands.options import (
     parse_tiles,
     with_common_options,
 )
+
+if TYPE_CHECKING:
+    from clipcount_cli.batch.request import BatchRequest
+    from clipcount_cli.batch.rows import RowFormat
+    from clipcount_cli.counting.counter import Counter
+    from clipcount_cli.counting.stacks import Selection
 
 EXAMPLES = """clipcount batch folder/ --prompt "red apples" --csv counts.csv
 clipcount batch folder/ --csv counts.csv --report counts.html
@@ -121,7 +128,7 @@ MasksOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Count inside masks, DIR/<stem>.png or .tif: one row per label, in the column region.",
+        help="Count inside masks, DIR/NAME.png or .tif: one row per label, in the column region.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -235,9 +242,6 @@ def batch(
 ) -> None:
     """Count in every image of a folder and write one CSV row per image and prompt."""
     from clipcount_cli.batch.request import BatchRequest
-    from clipcount_cli.batch.rows import DELIMITERS, RowFormat
-    from clipcount_cli.batch.run import print_summary, run
-    from clipcount_cli.counting.stacks import Selection, parse_page
 
     request = BatchRequest(
         sources=sources or [],
@@ -252,18 +256,36 @@ def batch(
         summary=summary,
         points=points,
         masks=masks,
-        form=RowFormat(DELIMITERS[delimiter.value], excel, regions=masks is not None),
+        form=_row_format(delimiter, excel, masks),
         resume=resume,
         overwrite=overwrite,
         fail_fast=fail_fast,
         tiles=parse_tiles(tiles),
-        selection=Selection(None if page == "all" else parse_page(page), channel),
+        selection=_selection(page, channel),
         all_pages=page == "all",
         batch_windows=batch_windows,
         workers=workers,
         shard=shard,
         merge=merge,
     )
-    ended = run(request, lambda: open_counter(weights, device, precision))
+    _run(request, lambda: open_counter(weights, device, precision))
+
+
+def _row_format(delimiter: Delimiter, excel: bool, masks: Path | None) -> RowFormat:
+    from clipcount_cli.batch.rows import DELIMITERS, RowFormat
+
+    return RowFormat(DELIMITERS[delimiter.value], excel, regions=masks is not None)
+
+
+def _selection(page: str | None, channel: int | None) -> Selection:
+    from clipcount_cli.counting.stacks import Selection, parse_page
+
+    return Selection(None if page == "all" else parse_page(page), channel)
+
+
+def _run(request: BatchRequest, open_weights: Callable[[], Counter]) -> NoReturn:
+    from clipcount_cli.batch.run import print_summary, run
+
+    ended = run(request, open_weights)
     print_summary(ended)
     raise typer.Exit(ended.exit_code)
