@@ -141,8 +141,8 @@ def test_figures_of_the_embedded_model_are_of_the_weights_that_ship():
     named = set(re.findall(r"tiny@([0-9a-f]{8})", README + card))
 
     assert named == {hashlib.sha256(weights).hexdigest()[:8]}
-    assert f"{len(weights) / 1e6:.1f} MB" in card
-    assert f"{len(weights) / 1e6:.1f} MB" in README
+    assert f" {len(weights) / 1e6:.0f} MB" in card
+    assert f" {len(weights) / 1e6:.0f} MB" in README
 
 
 def test_pre_commit_and_ci_check_with_the_same_ruff():
