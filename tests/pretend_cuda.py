@@ -16,10 +16,16 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+needs_pretend_cuda = pytest.mark.skipif(
+    not hasattr(torch._C, "_ensureCUDADeviceGuardSet"),
+    reason="this PyTorch has no stand-in for a missing CUDA driver",
+)
 
 ROOT = Path(__file__).parents[1]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda:0")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from photo_folders import draw
-from pretend_cuda import pretend_cuda
+from pretend_cuda import needs_pretend_cuda, pretend_cuda
 from small_models import SMALL, small_model
 
 from clipcount_cli.batch.pipeline import Pipeline
@@ -14,6 +14,8 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.windows import join_densities, window_origins, window_weights
+
+pytestmark = needs_pretend_cuda
 
 WINDOWS = 64
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from pretend_cuda import pretend_cuda
+from pretend_cuda import needs_pretend_cuda, pretend_cuda
 from small_models import SMALL, small_model
 
 from clipcount_cli.config import RECIPES, Recipe, TrainConfig
@@ -21,6 +21,8 @@ from clipcount_cli.training.prefetch import prefetched
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.start import choose_trained, model_config
 from clipcount_cli.training.step import Trainer
+
+pytestmark = needs_pretend_cuda
 
 CUDA = torch.device("cuda:0")
 STEPS = 10
