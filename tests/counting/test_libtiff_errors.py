@@ -46,7 +46,7 @@ def test_libtiff_reports_to_its_own_handler_again_afterwards(capfd):
     with pytest.raises(ImageReadError):
         read_image(io.BytesIO(damaged("tiff_lzw")))
 
-    with pytest.raises(OSError, match="decoder error|-2"):  # as newer and older Pillow say
+    with pytest.raises(OSError, match=r"decoder error|-2"):  # as newer and older Pillow say
         Image.open(io.BytesIO(damaged("tiff_lzw"))).load()
     assert capfd.readouterr().err != ""
 
