@@ -156,7 +156,7 @@ def _finish(
     if request.summary is not None:
         write_summary(request.summary, summary.totals, request.form)
     if request.points is not None and (missing := join_points(request.points, rows)):
-        console.warn(f"positions of {missing} rows are missing in {request.points}: count anew")
+        console.warn(f"positions of {missing} rows are missing in {request.points}: count again")
     if request.report is not None:
         write_report(request.report, rows, settings, request.targets.csv)
     return summary

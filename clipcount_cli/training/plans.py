@@ -30,7 +30,7 @@ from clipcount_cli.training.views import (
     plain_window,
 )
 
-MAX_PRESENT = 8  # prompts with objects asked of one window
+MAX_PRESENT = 8  # prompts with objects that one window is queried for
 STEPS_AHEAD = 4  # per worker process, drawn before they are needed
 _TRIES = 20  # to find an image of another class
 
