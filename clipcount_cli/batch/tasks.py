@@ -1,4 +1,4 @@
-"""Work that other threads do, and whose outcome is handled in the thread that gave it.
+"""Tasks of other threads, whose results are handled in the thread that submitted them.
 
 pipeline.py -> [tasks.py]. All state of a run is changed in one thread, so nothing needs a lock.
 """
@@ -6,42 +6,58 @@ pipeline.py -> [tasks.py]. All state of a run is changed in one thread, so nothi
 from __future__ import annotations
 
 import queue
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
 
 _T = TypeVar("_T")
 
 
-@dataclass
-class UnderWay:
-    """How many tasks of each stage threads have, or wait to be handled."""
+class Stage(Enum):
+    """What a task does for its image."""
 
-    reading: int = 0
-    calling: int = 0
-    joining: int = 0
+    READ = auto()
+    NETWORK = auto()
+    JOIN = auto()
 
 
 class Tasks:
-    """Tasks under way, and those that are done but not yet handled."""
+    """Tasks that are running, and those that are done but not yet handled."""
 
     def __init__(self) -> None:
         self._done: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._pending: Counter[Stage] = Counter()
+
+    def pending(self, stage: Stage) -> int:
+        """The number of tasks of a stage that were submitted and not yet handled."""
+        return self._pending[stage]
 
     def submit(
         self,
+        stage: Stage,
         pool: ThreadPoolExecutor,
         task: Callable[[], _T],
         then: Callable[[Future[_T]], None],
     ) -> Future[_T]:
-        """Let a thread of `pool` do `task`; `handle` will call `then` with what became of it."""
+        """Run `task` in a thread of `pool`; `handle` will call `then` with its future.
+
+        A task may be cancelled in the thread that submitted it; then nothing is called.
+        """
+
+        def handle(done: Future[_T]) -> None:
+            self._pending[stage] -= 1
+            then(done)
 
         def on_done(done: Future[_T]) -> None:
-            if not done.cancelled():
-                self._done.put(partial(then, done))
+            if done.cancelled():
+                self._pending[stage] -= 1
+            else:
+                self._done.put(partial(handle, done))
 
+        self._pending[stage] += 1
         future = pool.submit(task)
         future.add_done_callback(on_done)
         return future
