@@ -10,6 +10,7 @@ import torch
 from clipcount_cli.counting import counter as core
 from clipcount_cli.counting.counter import CountResult, Counts, Tiles
 from clipcount_cli.counting.image_like import ImageLike
+from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
 from clipcount_cli.weights import checkpoint
 from clipcount_cli.weights.cache import ResolvedWeights, resolve, with_repair_hint
@@ -26,6 +27,8 @@ class Counter(core.Counter):
         prompts: str | Sequence[str],
         tiles: Tiles = 1,
         workers: int | None = None,
+        page: Page | None = None,
+        channel: int | None = None,
     ) -> Iterator[Counts]:
         """Count `prompts` in each of `images`, and yield what `count` returns, in their order.
 
@@ -36,7 +39,7 @@ class Counter(core.Counter):
         """
         from clipcount_cli.batch.many import count_many
 
-        return count_many(self, images, prompts, tiles, workers)
+        return count_many(self, images, prompts, tiles, workers, Selection(page, channel))
 
 
 def load_counter(

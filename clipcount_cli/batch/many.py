@@ -20,6 +20,8 @@ from clipcount_cli.counting.counter import Counter, CountResult, Counts, Tiles, 
 from clipcount_cli.counting.image_like import ImageLike, decode
 from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.notices import Notice
+from clipcount_cli.counting.results import kept_view
+from clipcount_cli.counting.stacks import FIRST_PAGE, Selection
 from clipcount_cli.counting.windows import Pixels
 from clipcount_cli.errors import ClipCountWarning, ImageReadError, in_python
 
@@ -27,8 +29,10 @@ from clipcount_cli.errors import ClipCountWarning, ImageReadError, in_python
 class _Images:
     """Images on their way into the pipeline, which asks for each once, by its number."""
 
-    def __init__(self, images: Iterable[ImageLike], prompts: tuple[str, ...]) -> None:
-        self._images, self._prompts = images, prompts
+    def __init__(
+        self, images: Iterable[ImageLike], prompts: tuple[str, ...], selection: Selection
+    ) -> None:
+        self._images, self._prompts, self._selection = images, prompts, selection
         self._waiting: dict[str, ImageLike] = {}
         self._lock = threading.Lock()  # jobs are made in one thread, read in others
 
@@ -41,7 +45,7 @@ class _Images:
     def read(self, job: Job) -> DecodedImage:
         with self._lock:
             image = self._waiting.pop(job.path)
-        return decode(image)
+        return decode(image, self._selection)
 
 
 def count_many(
@@ -50,27 +54,28 @@ def count_many(
     prompts: str | Sequence[str],
     tiles: Tiles = 1,
     workers: int | None = None,
+    selection: Selection = FIRST_PAGE,
 ) -> Iterator[Counts]:
     """Yield the counts of each image, in order: see `clipcount_cli.api.Counter.count_many`."""
     asked = checked(prompts, tiles)
     if not asked:
         return (Counts([]) for _ in images)
-    return _counted(counter, images, asked, tiles, workers)
+    waiting = _Images(images, tuple(dict.fromkeys(asked)), selection)
+    return _counted(counter, waiting, asked, tiles, workers)
 
 
 def _counted(
     counter: Counter,
-    images: Iterable[ImageLike],
+    images: _Images,
     asked: list[str],
     tiles: Tiles,
     workers: int | None,
 ) -> Iterator[Counts]:
     for unread in counter.unread_parts(asked):
         warnings.warn(unread, ClipCountWarning, stacklevel=3)
-    waiting = _Images(images, tuple(dict.fromkeys(asked)))
     pipeline = default_pipeline(BatchRequest([], "-", tiles=tiles, workers=workers), counter)
-    pipeline.on_result, pipeline.read = _with_pixels, waiting.read
-    with closing(pipeline.run(waiting.jobs(), lambda: False)) as outcomes:
+    pipeline.on_result, pipeline.view, pipeline.read = _with_pixels, kept_view, images.read
+    with closing(pipeline.run(images.jobs(), lambda: False)) as outcomes:
         for outcome in outcomes:
             if outcome.fault:
                 warnings.warn(in_python(outcome.fault), ClipCountWarning, stacklevel=3)

@@ -88,9 +88,10 @@ class Pipeline:
     batch_windows: int
     workers: int
     tiles: Tiles = 1
-    # Called in a worker with each result and its image: resized, or as it was if `keep_size`.
+    # Called in a worker with each result and what `view` makes of its upright image; without
+    # `view`, with the image as the network sees it.
     on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
-    keep_size: bool = False
+    view: Callable[[Pixels], Pixels] | None = None
     read: Callable[[Job], DecodedImage] = read_job
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
@@ -140,7 +141,7 @@ class Pipeline:
             notices=(*photo.notices, *([] if notice is None else [notice])),
             origins=window_origins(height, width, windows),
             weights=list(window_weights(height, width, windows)) if self.on_gpu else (),
-            shown=(photo.pixels if self.keep_size else resized) if self.on_result else None,
+            shown=(self.view(photo.pixels) if self.view else resized) if self.on_result else None,
         )
         return prepared, resized
 

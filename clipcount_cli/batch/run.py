@@ -234,7 +234,7 @@ def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
         request.workers or _default_workers(counter.device.type),
         request.tiles,
         maker if maker.needed else None,
-        keep_size=maker.needs_full_size,
+        (lambda pixels: pixels) if maker.needs_full_size else None,
     )
 
 

@@ -29,8 +29,9 @@ from clipcount_cli.counting.plausibility import (
     size_notice,
 )
 from clipcount_cli.counting.prompts import ENDS, prompt_length, tokenize, unread_part
-from clipcount_cli.counting.results import CountResult, Counts
+from clipcount_cli.counting.results import CountResult, Counts, kept_view
 from clipcount_cli.counting.scale import Comparison, choose_tiles, compare_sizes
+from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.counting.windows import (
     Density,
     DensityMosaic,
@@ -70,16 +71,25 @@ class Counter:
         """What a row of results says about its weights: name and the digest's first digits."""
         return f"{self.name}@{self.sha256[:8]}"
 
-    def count(self, image: ImageLike, prompts: str | Sequence[str], tiles: Tiles = 1) -> Counts:
+    def count(
+        self,
+        image: ImageLike,
+        prompts: str | Sequence[str],
+        tiles: Tiles = 1,
+        page: Page | None = None,
+        channel: int | None = None,
+    ) -> Counts:
         """Count each of `prompts` in one image, in the order given.
 
         image: a path, the bytes of an image file, a binary file, a PIL image, an (H, W, 3) uint8
         RGB array, or a (3, H, W) or (H, W, 3) tensor; tiles: the shorter side is resized to this
-        many times 384 px, for small objects, or "auto". What may make a count wrong is a
-        ClipCountWarning. Raises ImageReadError if the image cannot be read, UsageError for an empty
-        prompt or less than one tile, CountError if the network does not return a number.
+        many times 384 px, for small objects, or "auto"; page, channel: which ones of an image file
+        that holds several, from 1, or page="max", the brightest sample of all pages. What may make
+        a count wrong is a ClipCountWarning. Raises ImageReadError if the image cannot be read,
+        UsageError for an empty prompt or less than one tile, CountError if the network does not
+        return a number.
         """
-        decoded = decode(image)
+        decoded = decode(image, Selection(page, channel))
         counts = self.count_image(decoded.pixels, prompts, tiles)
         unread = self.unread_parts([result.prompt for result in counts])
         for remark in (*unread, *decoded.notices, *counts.notices):
@@ -109,8 +119,9 @@ class Counter:
         asked = checked(prompts, tiles)
         seen = resize_shorter_side(pixels, tiles * self.windows.side_px)
         densities = self.map_densities(seen, asked) if asked else []
+        view = kept_view(pixels)
         return [
-            CountResult.of(prompt, density, seen)
+            CountResult.of(prompt, density, view)
             for prompt, density in zip(asked, densities, strict=True)
         ]
 

@@ -16,7 +16,8 @@ from PIL import Image
 from torch import Tensor
 
 from clipcount_cli.counting.images import DecodedImage, as_pixels, from_pil, read_image
-from clipcount_cli.errors import ImageReadError
+from clipcount_cli.counting.stacks import FIRST_PAGE, Selection
+from clipcount_cli.errors import ImageReadError, UsageError
 
 ImageLike: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image
@@ -28,24 +29,38 @@ ACCEPTED = (
 )
 
 
-def decode(image: ImageLike) -> DecodedImage:
-    """Read an image from whatever holds it; raises ImageReadError, for anything else too."""
+def decode(image: ImageLike, selection: Selection = FIRST_PAGE) -> DecodedImage:
+    """Read an image from whatever holds it; selection: which page and channel of an image file.
+
+    Raises ImageReadError, for anything else than an image too; UsageError if a page or channel is
+    to be chosen of what is no longer a file.
+    """
     if isinstance(image, str | os.PathLike):
-        return read_image(Path(image))
+        return read_image(Path(image), selection=selection)
     if isinstance(image, bytes | bytearray | memoryview):
-        return read_image(io.BytesIO(image), "the image")
-    if isinstance(image, Tensor):
-        return DecodedImage(as_pixels(tensor_pixels(image)))
-    if isinstance(image, Image.Image):
-        return from_pil(image)
-    if isinstance(image, np.ndarray):
-        return DecodedImage(as_pixels(image))
+        return read_image(io.BytesIO(image), "the image", selection)
+    if isinstance(image, Tensor | Image.Image | np.ndarray):
+        if selection != FIRST_PAGE:
+            kind = type(image).__name__
+            raise UsageError(
+                f"page and channel choose from an image file, and {kind} holds decoded pixels",
+                hint="give the path, bytes or file of the image, or choose from the pixels yourself",
+            )
+        return _of_pixels(image)
     if hasattr(image, "read"):
-        return _read_file(image)
+        return _read_file(image, selection)
     hint = f"give {ACCEPTED}"
     if isinstance(image, list | tuple):
         hint += "; count_many takes several"
     raise ImageReadError(f"{type(image).__name__} is not an image", hint=hint)
+
+
+def _of_pixels(image: Image.Image | np.ndarray | Tensor) -> DecodedImage:
+    if isinstance(image, Tensor):
+        return DecodedImage(as_pixels(tensor_pixels(image)))
+    if isinstance(image, Image.Image):
+        return from_pil(image)
+    return DecodedImage(as_pixels(image))
 
 
 def tensor_pixels(tensor: Tensor) -> np.ndarray:
@@ -95,7 +110,7 @@ def _shape_hint(shape: tuple[int, ...]) -> str:
     return "give RGB in three channels"
 
 
-def _read_file(file: BinaryIO) -> DecodedImage:
+def _read_file(file: BinaryIO, selection: Selection) -> DecodedImage:
     name = getattr(file, "name", None)
     name = name if isinstance(name, str) else "the file"
     if isinstance(file, io.TextIOBase):
@@ -104,5 +119,5 @@ def _read_file(file: BinaryIO) -> DecodedImage:
         )
     seekable = getattr(file, "seekable", None)
     if seekable is None:  # a response of an HTTP library: only .read() is certain
-        return read_image(io.BytesIO(file.read()), name)
-    return read_image(file, name)
+        return read_image(io.BytesIO(file.read()), name, selection)
+    return read_image(file, name, selection)

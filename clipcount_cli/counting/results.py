@@ -11,7 +11,7 @@ import io
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,22 @@ from clipcount_cli.errors import ClipCountError, CountError
 if TYPE_CHECKING:
     from clipcount_cli.counting.image_like import ImageLike
     from clipcount_cli.counting.regions import Regions
+
+
+KEPT_PX, DISPLAYED_PX = 1600, 800  # longer sides of a result's image, and of it in a notebook
+
+
+def kept_view(pixels: Pixels) -> Pixels:
+    """The image (H, W, 3) that a result keeps to draw on: shrunk, so that many can be held."""
+    return _fitted(pixels, KEPT_PX)
+
+
+def _fitted(pixels: Pixels, longest_px: int) -> Pixels:
+    image = Image.fromarray(pixels)
+    if max(image.size) <= longest_px:
+        return pixels
+    image.thumbnail((longest_px, longest_px), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 def finite(prompt: str, count: float) -> float:
@@ -43,7 +59,7 @@ class CountResult:
     prompt: str
     count: float
     density: Density = field(repr=False)  # (h, w) objects per pixel; its sum is `count`
-    pixels: Pixels | None = field(default=None, repr=False)  # (h, w, 3) the image, as it was seen
+    pixels: Pixels | None = field(default=None, repr=False)  # (H, W, 3) the image, or a smaller one
 
     @classmethod
     def of(cls, prompt: str, network_density: Density, pixels: Pixels | None = None) -> CountResult:
@@ -61,9 +77,9 @@ class CountResult:
         return replace(self, count=float(density.sum(dtype=np.float64)), density=density)
 
     def overlay(self, image: ImageLike | None = None) -> Image.Image:
-        """The density drawn over `image`, at its size; over the image as it was seen without one.
+        """The density drawn over `image`, at its size; by default over the counted image itself.
 
-        Raises ImageReadError if `image` cannot be read, ValueError if there is none.
+        Of that image at most 1,600 pixels of its longer side are kept. Raises ImageReadError if `image` cannot be read, ValueError if there is none.
         """
         from clipcount_cli.counting.heatmap import overlay
         from clipcount_cli.counting.image_like import decode
@@ -136,16 +152,28 @@ class Counts(list[CountResult]):
         data = base64.b64encode(png).decode() if png else ""
         picture = f"<img src='data:image/png;base64,{data}' style='max-width: 100%'>" if png else ""
         head = "<tr><th>count</th><th style='text-align: left'>prompt</th></tr>"
-        return f"<table>{head}{rows}</table>{notes}{picture}"
+        failed = f"<p>{html.escape(str(self.error))}</p>" if self.error else ""
+        table = f"<table>{head}{rows}</table>" if self else ""
+        return f"{table}{failed}{notes}{picture}"
 
 
 def _panels_png(results: list[CountResult]) -> bytes | None:
     """Heatmap panels as PNG, or None if the image of any result is not kept."""
-    kept: list[Any] = [result.pixels for result in results]
-    if not kept or any(pixels is None for pixels in kept):
+    kept = [result.pixels for result in results]
+    if not kept or kept[0] is None or any(pixels is None for pixels in kept):
         return None
     from clipcount_cli.counting.heatmap import panels
 
+    pixels = _fitted(kept[0], DISPLAYED_PX)
+    shown = [replace(result, density=_shrunk(result.density, pixels.shape)) for result in results]
     drawn = io.BytesIO()
-    Image.fromarray(panels(kept[0], results)).save(drawn, "PNG", compress_level=3)
+    Image.fromarray(panels(pixels, shown)).save(drawn, "PNG", compress_level=6)
     return drawn.getvalue()
+
+
+def _shrunk(density: Density, shape: tuple[int, ...]) -> Density:
+    """A map no larger than the image (H, W, 3) below it, which `panels` would enlarge to it."""
+    if density.shape[0] <= shape[0]:
+        return density
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(density).resize(size, Image.Resampling.BOX))

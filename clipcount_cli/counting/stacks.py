@@ -29,9 +29,11 @@ class Selection:
     channel: int | None = None  # from 1; None: all samples of a page
 
     def __post_init__(self) -> None:
+        allowed = {"page": (None, "max"), "channel": (None,)}
         for name, number in (("page", self.page), ("channel", self.channel)):
-            if isinstance(number, int) and number < 1:
-                raise UsageError(f"there is no {name} {number}", hint=f"{name}s count from 1")
+            if number not in allowed[name] and not (type(number) is int and number >= 1):
+                hint = f"{name}s count from 1" + ('; "max" projects all' * (name == "page"))
+                raise UsageError(f"there is no {name} {number}", hint=hint)
 
 
 FIRST_PAGE = Selection()

@@ -65,6 +65,17 @@ def test_images_are_taken_as_they_are_needed(counter):
     assert len(taken) < 200
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_page_is_chosen_of_each_and_overlays_have_the_size_of_their_image(counter, tmp_path):
+    pages = [Image.fromarray(noise(seed)) for seed in (1, 2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+
+    [counts] = counter.count_many([tmp_path / "a.tif"], "dots", page=2)
+
+    assert counts[0].count == pytest.approx(counter.count(noise(2), "dots")[0].count, rel=1e-4)
+    assert counts[0].overlay().size == (96, 64)
+
+
 def test_no_prompt_counts_nothing(counter):
     assert [list(counts) for counts in counter.count_many([noise(1), noise(2)], [])] == [[], []]
 

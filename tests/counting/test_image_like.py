@@ -10,7 +10,7 @@ from dot_counter import DotCounter, draw_dots
 from PIL import Image
 
 from clipcount_cli.counting.image_like import decode
-from clipcount_cli.errors import ImageReadError
+from clipcount_cli.errors import ImageReadError, UsageError
 
 PIXELS, CENTRES = draw_dots(120, 90, pitch_px=30, size_px=14)
 
@@ -55,6 +55,50 @@ def test_what_can_only_be_read_is_read(path):
             self.read = io.BytesIO(path.read_bytes()).read
 
     np.testing.assert_array_equal(decode(Response()).pixels, PIXELS)
+
+
+STACK = [draw_dots(120, 90, pitch_px=pitch, size_px=14)[0] for pitch in (30, 40)]
+
+
+@pytest.fixture
+def stack(tmp_path):
+    first, *others = map(Image.fromarray, STACK)
+    first.save(tmp_path / "stack.tif", save_all=True, append_images=others)
+    return tmp_path / "stack.tif"
+
+
+@pytest.mark.parametrize("form", ["path", "bytes", "BytesIO"])
+def test_a_page_of_a_stack_is_chosen_in_every_form_of_a_file(form, stack):
+    image = FORMS[form](stack)
+
+    [chosen] = DotCounter().count(image, "dots", page=2)
+
+    assert chosen.count == DotCounter().count(STACK[1], "dots")[0].count
+
+
+def test_a_channel_is_counted_as_a_gray_image(path):
+    green = np.repeat(PIXELS[..., 1:2], 3, axis=2)
+
+    [chosen] = DotCounter().count(path, "dots", channel=2)
+
+    assert chosen.count == DotCounter().count(green, "dots")[0].count
+
+
+@pytest.mark.parametrize("chosen", [{"page": 0}, {"page": "all"}, {"page": 1.5}, {"channel": "2"}])
+def test_what_is_no_page_or_channel_is_refused(stack, chosen):
+    with pytest.raises(UsageError, match="there is no"):
+        DotCounter().count(stack, "dots", **chosen)
+
+
+@pytest.mark.parametrize("form", ["PIL", "array", "HWC tensor"])
+def test_decoded_pixels_have_no_pages_to_choose_from(path, form):
+    with pytest.raises(UsageError, match="page and channel choose from an image file"):
+        DotCounter().count(FORMS[form](path), "dots", page=1)
+
+
+def test_the_hint_of_a_stack_is_worded_for_python(stack):
+    with pytest.warns(UserWarning, match=r"first of 2 pages: choose with page=N"):
+        DotCounter().count(stack, "dots")
 
 
 @pytest.mark.parametrize(
