@@ -16,6 +16,7 @@ from clipcount_cli.errors import WeightsError
 
 DENSITY_SCALE = 60.0  # the network is trained on density x 60: count = sum / 60
 BPE_ROWS = 49_408  # ids of CLIP's tokenizer
+EOT = 49_407  # the id that ends a prompt
 MAX_TOWER_SIDE_PX = 1024  # of an image tower's input; no tensor of a convolutional one bounds it
 GENERIC_PROMPT = "objects"  # used if nothing says what to count
 MAX_TILES = 16  # 16 x 384 px; a 4:3 image then has some 2,900 windows
@@ -111,6 +112,8 @@ class ModelConfig:
     text_gate: bool = False  # the prompt scales the patch channels too, instead of only shifting
     decoder_widths: tuple[int, ...] = ()  # channels a level; empty: halved at each level
     attribute_width: int = 16  # compact towers: channels through which the decoder reads a prompt
+    attribute_ids: tuple[int, ...] = ()  # compact towers: BPE ids of words that describe a noun
+    patch_colours: bool = False  # compact towers: patches also carry the window's own colours
     relevance_shift: float = 0.0  # compact towers: added to relevance, calibrated on photos
     bank: tuple[str, ...] = ()  # compact towers: nouns that a prompt is compared with
     taught: tuple[str, ...] = ()  # words and phrases it learned to count; empty: not recorded
@@ -151,6 +154,8 @@ def model_config_from_json(data: Mapping[str, Any]) -> ModelConfig:
         raise ValueError(f"image_size_px is {config.clip.image_size_px}")
     if any(number >= BPE_ROWS for number in config.clip.vocabulary):
         raise ValueError(f"vocabulary has ids of {BPE_ROWS} or more")
+    if any(number >= BPE_ROWS for number in config.attribute_ids):
+        raise ValueError(f"attribute_ids has ids of {BPE_ROWS} or more")
     if config.template.count("{}") != 1 or set("{}") & set(config.template.replace("{}", "")):
         raise ValueError(f"template is {reprlib.repr(config.template)}")
     return config

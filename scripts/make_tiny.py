@@ -28,7 +28,7 @@ import typer
 from tiny import distil
 from tiny.align import Names
 from tiny.bank import Bank
-from tiny.network import teach_phrases, untrained
+from tiny.network import continued, strangers, teach_phrases, untrained
 from tiny.photos import read_photos
 from tiny.samples import MOSAICS, PHOTOS, SCENES, Sample, SampleSource
 from tiny.trainer import TRAINING, TinyBatch, TinyTrainer, make_batch, with_rate
@@ -48,6 +48,7 @@ ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetenso
 STEPS, STEPS_PER_EPOCH = 1600, 100
 SAMPLES_PER_SEED = 10_000_000  # trainings with other seeds see other samples
 TEXT = "text.safetensors"
+STRANGERS = "strangers.txt"
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -71,7 +72,10 @@ def text(
 ) -> None:
     """Distil the phrase encoder into RUN."""
     run.mkdir(parents=True, exist_ok=True)
-    teach_phrases(SampleSource.open(material, photos).bank, wordnet, run / TEXT, steps)
+    bank = SampleSource.open(material, photos).bank
+    teach_phrases(bank, wordnet, run / TEXT, steps)
+    words = strangers(untrained(bank, run / TEXT, 0), wordnet)
+    (run / STRANGERS).write_text("\n".join(words), encoding="utf-8")
 
 
 @app.command()
@@ -84,12 +88,13 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the first weights and the samples.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    init: Annotated[Path | None, typer.Option(help="Earlier weights to continue from.")] = None,
 ) -> None:
     """Train RUN, or resume it."""
     if steps % STEPS_PER_EPOCH:
         raise typer.BadParameter(f"--steps {steps} is not a multiple of {STEPS_PER_EPOCH}")
     folder, bank = RunFolder(run), SampleSource.open(material, photos).bank
-    if not (run / TEXT).is_file():
+    if not ((run / TEXT).is_file() and (run / STRANGERS).is_file()):
         raise typer.BadParameter(f"{run} has no phrase encoder; run `make_tiny.py text` first")
     keep_config(
         folder,
@@ -102,14 +107,19 @@ def train(
             "photos": PHOTOS,
             "mosaics": MOSAICS,
             "scenes": dataclasses.asdict(SCENES),
+            "init": None if init is None else digests.compute_digest(init),
             "machine": f"{os.cpu_count()} cores, {platform.machine()}, {device}",
         },
     )
-    model = untrained(bank, run / TEXT, seed).to(device)
+    model = untrained(bank, run / TEXT, seed) if init is None else continued(bank, init)
+    model = model.to(device)
     plan = StepPlan(STEPS_PER_EPOCH, steps // STEPS_PER_EPOCH)
-    trainer = TinyTrainer(model, with_rate(learning_rate), plan, Names(bank))
+    trainer = TinyTrainer(model, with_rate(learning_rate), plan, Names(bank), init is None)
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M trained parameters, {steps} steps")
-    batches = endless_batches(model.config, (material, photos), workers, seed * SAMPLES_PER_SEED)
+    words = tuple((run / STRANGERS).read_text(encoding="utf-8").splitlines())
+    batches = endless_batches(
+        model.config, (material, photos, words), workers, seed * SAMPLES_PER_SEED
+    )
     try:
         fit(trainer, batches, folder, save_weights, validation(read_photos(photos, "val")))
     except InterruptedRunError as error:
@@ -160,12 +170,12 @@ def save_weights(model: ClipCount, path: Path) -> None:
 _source: SampleSource | None = None
 
 
-def _open_source(material: Path | None, photos: Path) -> None:
+def _open_source(material: Path | None, photos: Path, words: tuple[str, ...]) -> None:
     global _source
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):  # the process that trains decides when to stop
         signal.signal(number, signal.SIG_IGN)
-    _source = SampleSource.open(material, photos)
+    _source = SampleSource.open(material, photos, words)
 
 
 def _make(seed: int) -> Sample:
@@ -174,13 +184,16 @@ def _make(seed: int) -> Sample:
 
 
 def endless_batches(
-    config: ModelConfig, folders: tuple[Path | None, Path], workers: int, first_sample: int
+    config: ModelConfig,
+    source: tuple[Path | None, Path, tuple[str, ...]],
+    workers: int,
+    first_sample: int,
 ) -> Callable[[int], Iterator[TinyBatch]]:
     """Batches of new samples, made in `workers` processes, from any step on."""
 
     def batches(step: int) -> Iterator[TinyBatch]:
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _open_source, folders) as pool:
+        with ProcessPoolExecutor(workers, context, _open_source, source) as pool:
             while True:
                 first = first_sample + step * TRAINING.batch
                 made = pool.map(_make, range(first, first + TRAINING.batch), chunksize=3)

@@ -1,20 +1,18 @@
 """The embedded network: the interaction and decoder of model.py between compact towers.
 
 Image -> count, step 3 of 5, for weights without CLIP. Nouns are recognized by comparison
-(recognition.py); the decoder reads the prompt itself through a few channels only, which hold
-colours and materials but no list of nouns. So a noun that is only half known reaches it as a faint
-relevance, in training as in use.
+(recognition.py), without the words that describe them; the decoder reads the whole prompt through
+a few channels only, which hold colours and materials but no list of nouns. So a noun that is only
+half known reaches it as a faint relevance, in training as in use.
 """
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipcount_cli.config import BPE_ROWS, COMPACT_CHANNELS, ModelConfig
+from clipcount_cli.config import BPE_ROWS, COMPACT_CHANNELS, EOT, ModelConfig
 from clipcount_cli.counting.model import (
     ClipCount,
     PatchFeatures,
@@ -27,12 +25,16 @@ from clipcount_cli.counting.towers import CompactClip
 
 RELEVANCE_SCALE, RELEVANCE_RANGE = 4.0, (-3.0, 1.0)  # relevance is divided, then clamped
 RELEVANCE_HIDDEN = 32
+COLOUR_CELL_PX, COLOUR_HIDDEN = 8, 64
+WHOLE = 0.95  # likeness to a noun of the bank that makes a prompt one: "red blood cells"
 
 
 class CompactClipCount(ClipCount):
     """Windows and prompts in, densities out, as `ClipCount`."""
 
     pretrained = ("clip.", "recognition.classifier.")
+
+    attribute_ids: Tensor  # BPE ids of words that describe a noun
 
     def _add_towers(self) -> None:
         config, clip = self.config, self.config.clip
@@ -46,12 +48,32 @@ class CompactClipCount(ClipCount):
             nn.GELU(),
             nn.Linear(RELEVANCE_HIDDEN, config.width),
         )
+        if config.patch_colours:
+            cells = (clip.patch_size_px // COLOUR_CELL_PX) ** 2
+            self.read_colours = nn.Sequential(
+                nn.Linear(3 * cells, COLOUR_HIDDEN),
+                nn.GELU(),
+                nn.Linear(COLOUR_HIDDEN, config.width),
+            )
+
+    def _register_constants(self) -> None:
+        super()._register_constants()
+        with torch.device("cpu"):
+            ids = torch.tensor(self.config.attribute_ids, dtype=torch.int64)
+        self.register_buffer("attribute_ids", ids, persistent=False)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        return cast(Tensor, self.clip.text(tokens))
+        """BPE ids (B, L) -> vectors of the noun alone and of the whole prompt (B, 2C)."""
+        prompt = self.clip.text(tokens)
+        noun = self.clip.text(without_attributes(tokens, self.attribute_ids))
+        likeness = (prompt @ self.recognition.bank.float().T).amax(dim=-1, keepdim=True)
+        return torch.cat([torch.where(likeness < WHOLE, noun, prompt), prompt], dim=-1)
+
+    def contrast_text(self, text: Tensor) -> Tensor:
+        return text.chunk(2, dim=-1)[0]
 
     def familiarity(self, text: Tensor) -> float:
-        """Greatest similarity of a prompt (C,) to a noun that these weights can recognize."""
+        """Greatest similarity of a noun (C,) to one that these weights can recognize."""
         known = torch.cat([self.recognition.bank, self.recognition.class_names])
         return float((known.float() @ text.float()).max().detach())
 
@@ -65,19 +87,43 @@ class CompactClipCount(ClipCount):
         wide = resize(to_grid(self.deep_proj(deep)), pyramid.coarse.shape[-1])
         patches = self.patch_proj(coarse) + to_patches(wide)  # (B, N, D)
         patches = patches + self.position_code.to(patches.dtype)
+        if self.config.patch_colours:
+            patches = patches + self.read_colours(self._colours(pixels).to(patches.dtype))
         patches = self._first_block.before_text(patches)
         evidence = self.recognition(coarse, deep)
         own = evidence.vectors[:, :, 0]  # (B, N, C)
         return PatchFeatures(patches, own, to_patches(pyramid.fine), pyramid.finest, evidence)
 
+    def _colours(self, pixels: Tensor) -> Tensor:
+        """The mean colours of each patch's cells, which the frozen tower has learned to ignore.
+
+        Pixels (B, 3, S, S) -> (B, N, 12).
+        """
+        cells = F.avg_pool2d(pixels, COLOUR_CELL_PX) * 2 - 1
+        return to_patches(
+            F.pixel_unshuffle(cells, self.config.clip.patch_size_px // COLOUR_CELL_PX)
+        )
+
     def decode(self, features: PatchFeatures, text: Tensor, side_px: int | None = None) -> Tensor:
         assert features.evidence is not None
-        relevance = self.recognition.relevance(features.evidence, text)  # (B, N, 3)
+        noun, prompt = text.chunk(2, dim=-1)  # (B, C)
+        relevance = self.recognition.relevance(features.evidence, noun)  # (B, N, 3)
         relevance = relevance + self.config.relevance_shift
         relevance = (relevance / RELEVANCE_SCALE).clamp(*RELEVANCE_RANGE)
         patches = features.patches + self.read_relevance(relevance.to(features.patches.dtype))
-        attributes = self.attribute(text.to(patches.dtype))  # (B, 16)
+        attributes = self.attribute(prompt.to(patches.dtype))  # (B, 16)
         return super().decode(features._replace(patches=patches), attributes, side_px)
+
+
+def without_attributes(tokens: Tensor, attribute_ids: Tensor) -> Tensor:
+    """BPE ids (B, L) without those that describe what follows: "red apples" becomes "apples".
+
+    The last word stays, whatever it is; rows are padded with zeros.
+    """
+    last = tokens.roll(-1, dims=1) == EOT
+    kept = last | ~torch.isin(tokens, attribute_ids)
+    order = kept.int().argsort(dim=1, descending=True, stable=True)
+    return tokens.masked_fill(~kept, 0).gather(1, order)
 
 
 def build_model(config: ModelConfig) -> ClipCount:

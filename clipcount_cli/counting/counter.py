@@ -230,7 +230,7 @@ class Counter:
         maps: list[Density] = []
         for origin in window_origins(height, width, self.windows):
             features = self.encode_windows(cut_windows(pixels, [origin], self.windows))
-            grid = similarity(features, text).float()[:, None]
+            grid = similarity(features, self.model.contrast_text(text)).float()[:, None]
             maps.append(resize(grid, self.windows.side_px)[0, 0].numpy(force=True))
         return join_densities(maps, height, width, self.windows)
 
@@ -241,7 +241,7 @@ class Counter:
             return hidden
         if prompt.lower() in self.model.config.taught:
             return None
-        text, generic = self.encode_prompts([prompt, GENERIC_PROMPT])
+        text, generic = self.model.contrast_text(self.encode_prompts([prompt, GENERIC_PROMPT]))
         if max(self.model.familiarity(text), float(text @ generic)) >= FAMILIAR:
             return None
         return f'"{prompt}" is unlike every noun that these weights know: the count may be wrong'

@@ -369,6 +369,10 @@ class ClipCount(nn.Module):
         rows = torch.arange(len(tokens), device=tokens.device)
         return cast(Tensor, clip.ln_final(states[rows, read_at]) @ clip.text_projection)
 
+    def contrast_text(self, text: Tensor) -> Tensor:
+        """The part of text embeddings that `PatchFeatures.contrast` is compared with: (B, C)."""
+        return text
+
     def encode_image(self, windows: Tensor) -> PatchFeatures:
         """Windows (B, 3, S, S), 0 to 1 -> the features that all prompts share."""
         clip = self.config.clip
@@ -415,7 +419,10 @@ class ClipCount(nn.Module):
 
 
 def similarity(features: PatchFeatures, text: Tensor) -> Tensor:
-    """Cosine similarity between each patch and its prompt: (B, H, H), -1 to 1 (H is 14)."""
+    """Cosine similarity between each patch and its prompt: (B, H, H), -1 to 1 (H is 14).
+
+    text: (B, C), of `ClipCount.contrast_text`.
+    """
     return to_grid(F.cosine_similarity(features.contrast, text[:, None], dim=-1)[..., None])[:, 0]
 
 

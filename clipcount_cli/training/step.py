@@ -91,6 +91,7 @@ def pair_losses(
     windows = batch.windows.float() / 255 if batch.windows.dtype == torch.uint8 else batch.windows
     features = model.encode_image(windows).select(batch.image_of)
     text = model.encode_text(batch.tokens)[batch.prompt_of]  # (P, C)
+    contrasted = model.contrast_text(text)
     everything = torch.ones(len(text), device=text.device)
     losses: dict[str, tuple[Tensor, Tensor]] = {}
     if config.contrast != "none" and (contrast_only or config.contrast_weight):
@@ -99,12 +100,12 @@ def pair_losses(
         )
         present = occupied.any(dim=1).float()
         value = patch_text_loss(
-            features.contrast, text, occupied, config.tau, config.normalize_contrast
+            features.contrast, contrasted, occupied, config.tau, config.normalize_contrast
         )
         losses["contrast"] = value, everything if config.contrast_empty else present
         if config.negative_weight:
             negative = negative_text_loss(
-                features.contrast.float(), text.float(), occupied, batch.image_of, config.tau
+                features.contrast.float(), contrasted.float(), occupied, batch.image_of, config.tau
             )
             losses["negative"] = negative, present
     if contrast_only:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from scenes.nouns import ATTRIBUTES
+from torch import nn
 from torch.nn import functional as F
 
 from clipcount_cli.config import BPE_ROWS, GENERIC_PROMPT, ClipConfig, ModelConfig
 from clipcount_cli.counting.compact import CompactClipCount
-from clipcount_cli.counting.prompts import tokenize
+from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.counting.towers import PhraseEncoder
+from clipcount_cli.errors import WeightsError
 from clipcount_cli.files import atomic_write
+from clipcount_cli.weights import checkpoint
 from tiny.backbone import class_names, load_backbone
 from tiny.bank import Bank
 from tiny.distil import distil, teacher_vectors
-from tiny.phrases import phrases, plural
+from tiny.phrases import lemmas, phrases, plural
 from tiny.samples import SIDE_PX
 
 MINILM_WIDTH = 384
+COMMON_IDS = 2  # BPE ids of a word that is not rare
+STRANGE = 0.5  # likeness to all nouns of the bank below which a word is strange
+# One BPE id each; nouns are recognized without them
+DESCRIBING = (
+    *ATTRIBUTES,
+    *("grey", "gray", "beige", "bright", "dark", "golden", "pale", "ripe", "shiny", "violet"),
+    *("turquoise", "maroon", "tiny", "huge"),
+)
 
 
 def tiny_config(bank: Sequence[str]) -> ModelConfig:
@@ -54,6 +67,8 @@ def tiny_config(bank: Sequence[str]) -> ModelConfig:
         text_gate=True,
         decoder_widths=(64, 48, 32),
         attribute_width=16,
+        attribute_ids=tuple(sorted(i for word in DESCRIBING for i in bpe_ids(word))),
+        patch_colours=True,
         bank=tuple(bank),
     )
 
@@ -73,6 +88,33 @@ def teach_phrases(bank: Bank, wordnet: Path, path: Path, steps: int) -> None:
 
 
 @torch.no_grad()
+def strangers(model: CompactClipCount, wordnet: Path) -> list[str]:
+    """Plurals of WordNet's physical things that resemble no noun the model may have to count."""
+    single = {lemma for lemma in lemmas(wordnet) if re.fullmatch("[a-z]{3,}", lemma)}
+    words = sorted(word for word in map(plural, single) if len(bpe_ids(word)) <= COMMON_IDS)
+    known = torch.cat([model.recognition.bank, encode(model, [GENERIC_PROMPT])])
+    parts = [words[start : start + 1000] for start in range(0, len(words), 1000)]
+    likeness = torch.cat([(encode(model, part) @ known.T).amax(dim=1) for part in parts])
+    return [word for word, value in zip(words, likeness.tolist(), strict=True) if value < STRANGE]
+
+
+@torch.no_grad()
+def continued(bank: Bank, weights: Path) -> CompactClipCount:
+    """The network of `weights`; parts that it does not have yet change nothing at first.
+
+    Raises WeightsError if its bank is not `bank`.
+    """
+    state, metadata = checkpoint.load_state(weights, dtype=torch.float32)
+    if metadata.config.bank != bank.nouns:
+        raise WeightsError(f"{weights} has another bank of nouns")
+    model = CompactClipCount(tiny_config(bank.nouns))
+    nn.init.zeros_(model.read_colours[-1].weight)
+    nn.init.zeros_(model.read_colours[-1].bias)
+    model.load_state_dict({**model.state_dict(), **state})
+    return _frozen(model)
+
+
+@torch.no_grad()
 def untrained(bank: Bank, phrase_encoder: Path, seed: int) -> CompactClipCount:
     """Put the towers, the bank and the class names together; the rest is random by `seed`."""
     torch.manual_seed(seed)
@@ -84,6 +126,10 @@ def untrained(bank: Bank, phrase_encoder: Path, seed: int) -> CompactClipCount:
     model.recognition.bank.copy_(encode(model, bank.nouns))
     means = [encode(model, synonyms).mean(dim=0) for synonyms in class_names()]
     model.recognition.class_names.copy_(F.normalize(torch.stack(means), dim=-1))
+    return _frozen(model)
+
+
+def _frozen(model: CompactClipCount) -> CompactClipCount:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not name.startswith(model.pretrained))
     return model.to(memory_format=torch.channels_last)
@@ -91,6 +137,7 @@ def untrained(bank: Bank, phrase_encoder: Path, seed: int) -> CompactClipCount:
 
 @torch.no_grad()
 def encode(model: CompactClipCount, prompts: Sequence[str]) -> torch.Tensor:
-    """Text vectors (P, C) on the model's device."""
+    """The phrase encoder's vectors (P, C), on the model's device."""
     tokens = tokenize(prompts, model.config).to(model.patch_proj.weight.device)
-    return model.encode_text(tokens).clone()
+    vectors: torch.Tensor = model.clip.text(tokens)
+    return vectors.clone()

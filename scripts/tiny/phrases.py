@@ -35,12 +35,12 @@ IRREGULAR = {
 def phrases(wordnet: Path, nouns: Collection[str], seed: int = 0) -> list[str]:
     """List the phrases; `nouns` (of the bank, of ImageNet) also come with several attributes."""
     rng = random.Random(seed)
-    lemmas = sorted(_lemmas(wordnet))
-    common = [lemma for lemma in lemmas if lemma.islower()]
+    physical = sorted(lemmas(wordnet))
+    common = [lemma for lemma in physical if lemma.islower()]
     words = [*common, *map(plural, common)]
     single = [word for word in words if " " not in word]
     chosen = {
-        *lemmas,
+        *physical,
         *words,
         *nouns,
         *map(plural, nouns),
@@ -65,7 +65,7 @@ def plural(noun: str) -> str:
     return f"{noun}s"
 
 
-def _lemmas(wordnet: Path) -> Iterator[str]:
+def lemmas(wordnet: Path) -> Iterator[str]:
     """The short names of every synset below `PHYSICAL_ENTITY`, spaces for underscores."""
     words, above = _synsets(wordnet)
     physical = {PHYSICAL_ENTITY}

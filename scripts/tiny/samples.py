@@ -1,6 +1,6 @@
 """One training sample: a rendered scene, a crop of a photo, or four crops side by side.
 
-A sample has three prompts, mostly of what is there, and dots for each. What follows from a seed
+A sample has four prompts, mostly of what is there, and dots for each. What follows from a seed
 does not depend on any other sample.
 """
 
@@ -22,8 +22,9 @@ from tiny.bank import Bank
 from tiny.photos import Photo, Points, change_look, crop, crop_side, read_photos, weights_of
 
 SIDE_PX = 288  # the image tower's input
-PROMPTS = 3
-ABSENT = 0.6  # the chance that one of the prompts names what is absent
+PROMPTS = 4
+ABSENT = (0.25, 0.5, 0.25)  # the chances that none, one or two of the prompts name what is absent
+STRANGE = 0.25  # share of samples in which one of these is unlike every noun of the bank
 PHOTOS, MOSAICS = 0.42, 0.22  # shares of samples that show photos, and of those that join four
 SCENES = SceneConfig(
     side_px=SIDE_PX, crowded=0.4, near=0.4, far=0.15, empty=0.06, two_sizes=0.1, materials=0.3
@@ -58,9 +59,12 @@ class SampleSource:
     catalogue: Catalogue
     photos: list[Photo]
     bank: Bank
+    strangers: tuple[str, ...] = ()  # nouns unlike every noun of the bank
 
     @classmethod
-    def open(cls, material: Path | None, photos: Path) -> SampleSource:
+    def open(
+        cls, material: Path | None, photos: Path, strangers: tuple[str, ...] = ()
+    ) -> SampleSource:
         """Read cut-outs, models and training photos; without `material`, scenes show drawings.
 
         Raises DataError if something is missing.
@@ -68,7 +72,7 @@ class SampleSource:
         catalogue = Catalogue.from_material(material, photographed=True)
         shown = read_photos(photos, "train")
         prompts = {prompt for photo in shown for prompt in photo.points_px}
-        return cls(catalogue, shown, Bank(catalogue.nouns, prompts))
+        return cls(catalogue, shown, Bank(catalogue.nouns, prompts), strangers)
 
     @cached_property
     def _images(self) -> dict[Path, Image.Image]:
@@ -99,7 +103,7 @@ class SampleSource:
             there = {p: at for p, at in there.items() if not set(ANY) & set(p.split())}
             absent = [p for p in absent if not set(ANY) & set(p.split())]
         nouns = {name: at for name, at in scene.points_px.items() if name in self.bank.nouns}
-        prompts = choose(there, absent, self.catalogue.nouns, rng)
+        prompts = choose(there, self._with_stranger(absent, rng), self.catalogue.nouns, rng)
         pixels = fluoresce(scene.pixels, rng) if glowing else scene.pixels
         return Sample(pixels, prompts, dots(there, prompts), nouns, everything(scene))
 
@@ -137,6 +141,7 @@ class SampleSource:
         objects = np.concatenate([NOTHING, *nouns.values()]) if complete else None
         there = self._names_of(nouns, objects, rng)
         absent = self._absent(points, photos, complete, rng)
+        absent = self._with_stranger(absent, rng)
         prompts = choose(there, absent, nouns, rng) or [GENERIC_PROMPT]
         known = {noun: at for noun, at in nouns.items() if noun in self.bank.nouns}
         return Sample(pixels, prompts, dots(there, prompts), known, objects)
@@ -157,6 +162,12 @@ class SampleSource:
             if others and rng.random() < 0.3:
                 there[str(rng.choice(others))] = at
         return there
+
+    def _with_stranger(self, absent: list[str], rng: np.random.Generator) -> list[str]:
+        """Now and then, put a word first that names nothing the network knows."""
+        if not self.strangers or rng.random() >= STRANGE:
+            return absent
+        return [str(rng.choice(self.strangers)), *absent]
 
     def _absent(
         self, points: Points, photos: Sequence[Photo], complete: bool, rng: np.random.Generator
@@ -184,7 +195,7 @@ def choose(
     """Choose prompts: mostly of what is there, by its own name; `absent` in its order."""
     weights = [1.0 if noun_of(prompt) in nouns else OTHER_NAMES for prompt in there]
     true = _shuffled(list(there), np.array(weights), rng)
-    chosen = true[: PROMPTS - int(rng.random() < ABSENT)]
+    chosen = true[: PROMPTS - int(rng.choice(len(ABSENT), p=ABSENT))]
     return [*chosen, *absent[: PROMPTS - len(chosen)]]
 
 

@@ -1,5 +1,7 @@
 """The compact network: towers, recognition against a bank of nouns, and its weights file."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from clipcount_cli.config import ClipConfig, ModelConfig
 from clipcount_cli.counting import counter as counting
 from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.counter import Counter
-from clipcount_cli.counting.prompts import tokenize
+from clipcount_cli.counting.prompts import bpe_ids, tokenize
 from clipcount_cli.counting.recognition import Recognition
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
 from clipcount_cli.weights import checkpoint
@@ -49,7 +51,7 @@ def model():
     torch.manual_seed(0)
     model = build_model(small_config()).eval()
     with torch.no_grad():
-        model.recognition.bank.copy_(model.encode_text(tokenize(NOUNS, model.config)))
+        model.recognition.bank.copy_(model.clip.text(tokenize(NOUNS, model.config)))
         model.recognition.class_names.copy_(nn.functional.normalize(torch.randn(1000, 24), dim=-1))
     return model
 
@@ -92,6 +94,33 @@ def test_a_phrase_is_read_alike_alone_and_beside_longer_ones():
 
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(2))
+
+
+@torch.no_grad()
+def test_a_noun_is_recognized_without_the_words_that_describe_it(model):
+    config = replace(model.config, attribute_ids=tuple(bpe_ids("red large")))
+    described = build_model(config).eval()
+    described.load_state_dict(model.state_dict())
+
+    def nouns(*prompts):
+        return described.contrast_text(described.encode_text(tokenize(prompts, config)))
+
+    described.recognition.bank.zero_()  # no prompt is one of its nouns
+    plain = nouns("apples", "red", "apples on plates")
+    torch.testing.assert_close(nouns("red apples", "large red", "red apples on red plates"), plain)
+    described.recognition.bank[0] = described.clip.text(tokenize(["red apples"], config))[0]
+    assert not torch.allclose(nouns("red apples"), plain[:1])  # now it is one noun
+
+
+@torch.no_grad()
+def test_patches_carry_the_colours_of_their_own_cells(model):
+    red_corner = torch.zeros(1, 3, 64, 64)
+    red_corner[:, 0, :8, 8:16] = 1
+
+    colours = build_model(replace(model.config, patch_colours=True))._colours(red_corner)
+
+    assert colours.shape == (1, 16, 12)
+    assert [divmod(int(i), 12) for i in (colours.flatten() > 0).nonzero()] == [(0, 1)]
 
 
 @torch.no_grad()

@@ -28,8 +28,10 @@ from torch import nn
 
 from clipcount_cli import load_counter
 from clipcount_cli.config import BPE_ROWS
+from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.recognition import Evidence
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
+from clipcount_cli.errors import WeightsError
 from clipcount_cli.weights import checkpoint, digests
 
 pytestmark = pytest.mark.slow
@@ -154,6 +156,22 @@ def test_phrases_are_physical_nouns_with_plurals_and_attributes(tmp_path):
     assert sum(phrase.endswith(" coins") for phrase in found) >= phrases.ATTRIBUTES_PER_NOUN
 
 
+def test_strangers_are_common_words_unlike_the_nouns_of_the_bank(tmp_path, monkeypatch):
+    lines = [
+        "00001930 03 n 01 physical_entity 0 000 | an entity",
+        "00002684 06 n 02 coin 0 apple 0 001 @ 00001930 n 0000 | things",
+        "00003000 06 n 02 Boston 0 coffee_cup 0 001 @ 00001930 n 0000 | a city, two words",
+        "00004000 06 n 01 parallelepipedon 0 001 @ 00001930 n 0000 | a rare word",
+    ]
+    (tmp_path / "data.noun").write_text("\n".join(lines))
+    torch.manual_seed(0)
+    model = tiny.network.CompactClipCount(tiny.network.tiny_config(["coins"]))
+    with torch.no_grad():
+        model.recognition.bank.copy_(tiny.network.encode(model, ["coins"]))
+    monkeypatch.setattr(tiny.network, "STRANGE", 0.9999)
+    assert tiny.network.strangers(model, tmp_path) == ["apples"]
+
+
 def random_backbone():
     torch.manual_seed(1)
     return EfficientNetLite0(), nn.Linear(1280, 1000)
@@ -172,6 +190,7 @@ def finished(tmp_path_factory, photos):
     run.mkdir()
     config = tiny.network.tiny_config(["coins"]).clip
     save_file(PhraseEncoder(config, BPE_ROWS).state_dict(), run / make_tiny.TEXT)
+    (run / make_tiny.STRANGERS).write_text("gardenias\npiers")
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
         make_tiny.train(photos, run=run, steps=2, workers=1, seed=5)
@@ -213,6 +232,24 @@ def test_training_leaves_the_pretrained_towers_as_they_are(quick):
             Bank({}, ("coins",)), quick / make_tiny.TEXT, seed=5
         ).state_dict()
     assert not torch.equal(state["recognition.embed.weight"], fresh["recognition.embed.weight"])
+
+
+def test_a_training_that_continues_begins_with_the_counts_of_its_first_weights(quick, photos):
+    path = quick / "last.safetensors"
+    bank = SampleSource.open(None, photos).bank
+    before, _ = checkpoint.load(path, dtype=torch.float32)
+    older = {n: t for n, t in before.state_dict().items() if not n.startswith("read_colours")}
+    config = dataclasses.replace(before.config, patch_colours=False)
+    checkpoint.save(older, config, quick / "older.safetensors", {"name": "tiny", "licence": "MIT"})
+    older_model, _ = checkpoint.load(quick / "older.safetensors", dtype=torch.float32)
+
+    model = tiny.network.continued(bank, quick / "older.safetensors")
+
+    windows, tokens = torch.rand(1, 3, 64, 64), tokenize(["red coins"], config)
+    with torch.no_grad():
+        torch.testing.assert_close(model(windows, tokens), older_model(windows, tokens))
+    with pytest.raises(WeightsError, match="another bank"):
+        tiny.network.continued(Bank({}, ("coins",)), quick / "older.safetensors")
 
 
 def test_a_run_with_other_settings_is_not_resumed(quick, photos):
