@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +44,9 @@ class Job(NamedTuple):
         return Selection(self.page, self.channel)
 
 
+PagePrompts = Mapping[str, Mapping[int, tuple[str, ...]]]  # image -> page (from 1) -> prompts
+
+
 @dataclass(frozen=True)
 class Plan:
     """All jobs in the order of their rows, what to print about them, what resuming compares."""
@@ -52,6 +55,7 @@ class Plan:
     notices: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     passed_over: Counter[str] = field(default_factory=Counter)  # files of other kinds, by suffix
+    page_prompts: PagePrompts = field(default_factory=dict)  # beside those of all pages of an image
 
     def shard(self, number: int, of: int) -> Plan:
         """Every `of`-th image, beginning with the `number`-th (from 1)."""
@@ -105,11 +109,12 @@ def make_plan(
     prompts_file: Path | None = None,
     left_out: Sequence[Path] = (),
     own_files: Sequence[Path] = (),
+    all_pages: bool = False,
 ) -> Plan:
     """Find the images under `sources` (folders and images) and choose what is counted in each.
 
     left_out: folders not searched, because the run writes images there; own_files: what it writes
-    or reads besides.
+    or reads besides; all_pages: the table of prompts may name single pages, `a.tif#3`.
     """
     folder = sources[0] if len(sources) == 1 and is_folder(sources[0]) else None
     others: list[str] = []
@@ -118,13 +123,18 @@ def make_plan(
         found = _find_given(sources, left_out, others)
     else:
         found = find_images(folder, left_out, others)
-    plan = _with_prompts(found, folder, prompts, prompts_file)
+    plan = _with_prompts(found, folder, prompts, prompts_file, all_pages)
     where = None if folder is None else as_text(os.path.realpath(folder))
     if folder is not None and not prompts:
         own_files = [*own_files, prompts_file or Path(folder, PROMPTS_FILE)]
     passed_over = passed_over_by_suffix(others, own_files)
     notices = plan.notices if not passed_over else [*plan.notices, passed_over_notice(passed_over)]
-    return Plan(plan.jobs, notices, {"folder": where, **plan.settings}, passed_over)
+    return replace(
+        plan,
+        notices=notices,
+        settings={"folder": where, **plan.settings},
+        passed_over=passed_over,
+    )
 
 
 def _check_single(sources: Sequence[str]) -> None:
@@ -217,7 +227,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _with_prompts(
-    found: list[Found], folder: str | None, prompts: Sequence[str], prompts_file: Path | None
+    found: list[Found],
+    folder: str | None,
+    prompts: Sequence[str],
+    prompts_file: Path | None,
+    all_pages: bool,
 ) -> Plan:
     if prompts and prompts_file is not None:
         raise UsageError("--prompt and --prompts exclude each other", hint="leave one out")
@@ -226,7 +240,7 @@ def _with_prompts(
     if prompts_file is None and folder is not None:
         prompts_file = find_prompts(Path(folder))
     if prompts_file is not None:
-        return _listed_prompts(found, folder, prompts_file)
+        return _listed_prompts(found, folder, prompts_file, all_pages)
     return _folder_prompts(found)
 
 
@@ -260,14 +274,15 @@ def _folder_prompts(found: list[Found]) -> Plan:
     return Plan(jobs, notices, {"prompts": "names of sub-folders"})
 
 
-def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
+def _listed_prompts(found: list[Found], folder: str | None, path: Path, all_pages: bool) -> Plan:
     table = read_prompts(path)
     by_name = {image.name: image for image in found}
 
     def exists_unsearched(name: str) -> bool:
         return folder is not None and exists(Path(folder, as_name(name)))
 
-    listed, missing = table.matched(by_name, exists_unsearched)
+    matched = table.matched(by_name, exists_unsearched, all_pages)
+    listed, missing = matched.prompts, matched.missing
     notices = [f"counting what {path} names: {quantity(len(listed), 'image')}"]
     where = "do not exist" if folder is not None else "are not among the images given"
     if missing:
@@ -285,7 +300,8 @@ def _listed_prompts(found: list[Found], folder: str | None, path: Path) -> Plan:
         Job(image.name, image.path, listed[image.name], image.fault)
         for image in (wanted if folder is None else _in_natural_order(wanted))
     ]
-    return Plan(jobs, notices, {"prompts": f"{as_text(path.name)}, sha256 {table.digest}"})
+    said = f"{as_text(path.name)}, sha256 {table.digest}"
+    return Plan(jobs, notices, {"prompts": said}, page_prompts=matched.pages)
 
 
 def _examples(names: Sequence[str], noun: str) -> str:

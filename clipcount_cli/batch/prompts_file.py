@@ -6,8 +6,9 @@ data/tables.py, data/names.py -> [prompts_file.py] -> plan.py
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from clipcount_cli.data.names import Spellings, written_name
@@ -16,6 +17,31 @@ from clipcount_cli.errors import DataError
 from clipcount_cli.files import as_text, is_file
 
 PROMPTS_FILE = "prompts.csv"  # looked for in the folder of a batch
+
+
+_PAGE = re.compile(r"(.+)#([1-9]\d*)", re.DOTALL)  # as rows of `--page all` are called
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What a table asks of the images found, under their own names."""
+
+    prompts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of all pages of an image
+    pages: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)  # of one, from 1
+    missing: dict[str, str] = field(default_factory=dict)  # name as written -> what may be meant
+
+    def add(self, image: str, prompts: Iterable[str], page: int | None = None) -> None:
+        """Ask `prompts` of an image, or of one of its pages only."""
+        before = self.prompts.setdefault(image, ())
+        if page is None:
+            self.prompts[image] = _joined(before, prompts)
+        else:
+            of_page = self.pages.setdefault(image, {})
+            of_page[page] = _joined(of_page.get(page, ()), prompts)
+
+
+def _joined(prompts: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys([*prompts, *others]))
 
 
 @dataclass(frozen=True)
@@ -32,25 +58,32 @@ class PromptsFile:
         return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
 
     def matched(
-        self, names: Iterable[str], exists: Callable[[str], bool]
-    ) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
-        """Prompts by the image's own name, and the missing images with what may be meant.
+        self, names: Iterable[str], exists: Callable[[str], bool], all_pages: bool = False
+    ) -> Matched:
+        """Find the images that the table names.
 
         names: the images found; exists: whether a name that is not among them is there all the
-        same. A missing image keeps the name that the table writes.
+        same; all_pages: whether `a.tif#3` is a page of `a.tif`.
         """
         spellings = Spellings(names)
-        matched: dict[str, dict[str, None]] = {}
-        missing: dict[str, str] = {}
+        matched = Matched()
         for written, prompts in self.prompts.items():
             plain = written_name(written)
             known = spellings.find(written) or spellings.find(plain)
+            page = None
+            if known is None and (named := _PAGE.fullmatch(plain)) and not exists(written):
+                page = (spellings.find(named[1]), int(named[2]))
+            if page is not None and page[0] is not None and all_pages:
+                matched.add(page[0], prompts, page[1])
+                continue
             if known is None:
                 known = written if exists(written) else plain
                 if not exists(known):
-                    missing[known] = spellings.suggest(known)
-            matched.setdefault(known, {}).update(dict.fromkeys(prompts))
-        return {name: tuple(prompts) for name, prompts in matched.items()}, missing
+                    is_page = page is not None and page[0] is not None
+                    meant = " (to count in a page: --page all)" if is_page else None
+                    matched.missing[known] = meant or spellings.suggest(known)
+            matched.add(known, prompts)
+        return matched
 
 
 def find_prompts(folder: Path) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -186,10 +186,17 @@ def _plan(request: BatchRequest) -> Plan:
     spare_sources(request, sources)
     folders = (request.heatmaps, request.points, request.masks)
     left_out = [folder for folder in folders if folder is not None]
-    plan = make_plan(sources, request.prompts, request.prompts_file, left_out, request.own_files)
+    plan = make_plan(
+        sources,
+        request.prompts,
+        request.prompts_file,
+        left_out,
+        request.own_files,
+        request.all_pages,
+    )
     if not plan.jobs:
         raise nothing_to_count(sources, plan.passed_over)
-    plan = replace(plan, jobs=select_pages(plan.jobs, request.selection, request.all_pages))
+    plan = plan.with_jobs(select_pages(plan, request.selection, request.all_pages))
     if request.masks is not None:
         plan = with_masks(plan, request.masks)
     if request.shard is not None:  # a part may be empty: the others can be joined with it

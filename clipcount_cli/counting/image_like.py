@@ -44,7 +44,7 @@ def decode(image: ImageLike, selection: Selection = FIRST_PAGE) -> DecodedImage:
             kind = type(image).__name__
             raise UsageError(
                 f"page and channel choose from an image file, and {kind} holds decoded pixels",
-                hint="give the path, bytes or file of the image, or choose from the pixels yourself",
+                hint="give the path, the bytes or the file of the image",
             )
         return _of_pixels(image)
     if hasattr(image, "read"):

@@ -79,7 +79,8 @@ class CountResult:
     def overlay(self, image: ImageLike | None = None) -> Image.Image:
         """The density drawn over `image`, at its size; by default over the counted image itself.
 
-        Of that image at most 1,600 pixels of its longer side are kept. Raises ImageReadError if `image` cannot be read, ValueError if there is none.
+        Of that image at most 1,600 pixels of its longer side are kept. Raises ImageReadError if
+        `image` cannot be read, ValueError if there is none.
         """
         from clipcount_cli.counting.heatmap import overlay
         from clipcount_cli.counting.image_like import decode

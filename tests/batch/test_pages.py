@@ -57,6 +57,59 @@ def test_every_page_of_a_stack_has_its_row(rows, stacks, tmp_path):
     assert [row["count"] for row in found[:3]] == [row["count"] for row in alone]
 
 
+@pytest.fixture
+def listed(weights, stacks, tmp_path):
+    """Count what a table of prompts names; (image, prompt, status) of each row."""
+
+    def run(*lines: str, page: tuple[str, ...] = ("--page", "all")):
+        (tmp_path / "list.csv").write_text("\n".join(["image,prompt", *lines]), encoding="utf-8")
+        words = ("--prompts", tmp_path / "list.csv", "--csv", tmp_path / "out.csv", *page)
+        done = batch(weights, stacks, *words)
+        if not (tmp_path / "out.csv").exists():
+            return done, []
+        with (tmp_path / "out.csv").open(encoding="utf-8") as file:
+            found = [(r["image"], r["prompt"], r["status"]) for r in csv.DictReader(file)]
+        return done, found
+
+    return run
+
+
+def test_prompts_of_a_stack_are_those_of_all_its_pages(listed):
+    _, found = listed("a.tif,dots", "b.png,beads")
+
+    pages = [(f"a.tif#{page}", "dots", "ok") for page in (1, 2, 3)]
+    assert found == [*pages, ("b.png", "beads", "ok")]
+
+
+def test_prompts_of_a_page_are_counted_in_it_alone(listed):
+    _, found = listed("a.tif#3,dots", "./A.TIF#2,nuts", "a.TIF#3,beads", "b.png#1,dots")
+
+    assert found[:2] == [("a.tif#3", "dots", "ok"), ("a.tif#3", "beads", "ok")]
+    assert ("b.png", "dots", "ok") in found
+    assert ("A.TIF#2", "nuts", "failed") in found  # another file, where names have cases
+
+
+def test_prompts_of_all_pages_and_of_one_join(listed):
+    _, found = listed("a.tif#2,beads", "a.tif,dots")
+
+    prompts = {name: [p for image, p, _ in found if image == name] for name, *_ in found}
+    assert prompts == {"a.tif#1": ["dots"], "a.tif#2": ["dots", "beads"], "a.tif#3": ["dots"]}
+
+
+def test_a_page_that_prompts_name_and_a_file_lacks_is_a_failed_row(listed):
+    done, found = listed("a.tif#9,dots", "b.png,dots")
+
+    assert found == [("a.tif#9", "dots", "failed"), ("b.png", "dots", "ok")]
+    assert done.exit_code == 3
+
+
+def test_naming_a_page_without_counting_pages_says_how(listed):
+    done, _ = listed("a.tif#2,dots", page=())
+
+    assert done.exit_code == 1
+    assert '"a.tif#2" (to count in a page: --page all)' in done.stderr
+
+
 def test_an_animation_has_a_row_per_frame(rows, tmp_path):
     (tmp_path / "films").mkdir()
     save_stack(tmp_path / "films" / "a.gif", STACK[:2])
