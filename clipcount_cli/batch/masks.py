@@ -5,6 +5,7 @@ plan.py -> [masks.py]; counting/masks.py reads them, pictures.py counts inside t
 
 from __future__ import annotations
 
+import itertools
 import os
 from pathlib import Path, PurePosixPath
 
@@ -16,14 +17,18 @@ SUFFIXES = (".png", ".tif", ".tiff")
 
 
 def find_mask(folder: Path, image: str) -> Path | None:
-    """The mask of `image`: `<stem>.png` or `.tif` in the image's own sub-folder, else in DIR."""
+    """The mask of `image`: `<stem>.png` or `.tif` in the image's own sub-folder, else in DIR.
+
+    A page, `a.tif#3`, may have a mask of its own, `a#3.png`; else `a.png` is that of all pages.
+    """
     name = PurePosixPath(as_name(image))
     inner = "" if name.is_absolute() or ".." in name.parts else name.parent
-    for place in dict.fromkeys((folder / inner, folder)):
-        for suffix in SUFFIXES:
-            mask = place / f"{name.stem}{suffix}"
-            if is_file(mask):
-                return mask
+    page = name.suffix.partition("#")[2]
+    stems = ([f"{name.stem}#{page}"] if page else []) + [name.stem]
+    for place, stem, suffix in itertools.product((folder / inner, folder), stems, SUFFIXES):
+        mask = place / f"{stem}{suffix}"
+        if is_file(mask):
+            return mask
     return None
 
 

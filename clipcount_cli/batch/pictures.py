@@ -73,7 +73,7 @@ class ResultMaker:
         regions = None
         if self.masks is not None:
             mask = find_mask(self.masks, job.image) or self.masks / job.image
-            labels = read_mask(mask, *size)
+            labels = read_mask(mask, *size, job.page)
             counts = labels.counts(result.density)
             regions = tuple(zip(labels.names, counts, strict=True))
             result = result.inside(labels)

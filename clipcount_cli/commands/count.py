@@ -155,7 +155,7 @@ def count(
     outputs.check(image, mask, overwrite)
 
     photo = read(image, page, channel)
-    regions = read_regions(photo, region or [], mask)
+    regions = read_regions(photo, region or [], mask, page)
     counter = open_counter(weights, device, precision)
     for unread in counter.unread_parts(prompts):
         console.warn(unread)
@@ -222,17 +222,18 @@ def read(image: str, page: str | None, channel: int | None) -> DecodedImage:
 
 
 def read_regions(
-    photo: DecodedImage, rectangles: Sequence[str], mask: Path | None
+    photo: DecodedImage, rectangles: Sequence[str], mask: Path | None, page: str | None
 ) -> Regions | None:
     """The regions that the options name, or None for the whole image."""
     from clipcount_cli.counting.masks import read_mask
     from clipcount_cli.counting.regions import Box, Boxes
+    from clipcount_cli.counting.stacks import parse_page
 
     height_px, width_px = photo.pixels.shape[:2]
     if rectangles and mask is not None:
         raise UsageError("--region and --mask exclude each other", hint="leave one out")
     if mask is not None:
-        return read_mask(mask, width_px, height_px)
+        return read_mask(mask, width_px, height_px, parse_page(page))
     if rectangles:
         return Boxes.of([Box.parse(text) for text in rectangles], width_px, height_px)
     return None

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from clipcount_cli.counting.regions import Labels
+from clipcount_cli.counting.stacks import Page
 from clipcount_cli.errors import ImageReadError
 
 INSIDE = "inside"  # the name of a two-valued mask's only region
@@ -21,14 +22,16 @@ NEARLY = 0.06  # of full scale: how far lossy compression moves black and white
 MAX_LABELS = 65_535
 
 
-def read_mask(path: Path, width_px: int, height_px: int) -> Labels:
+def read_mask(path: Path, width_px: int, height_px: int, page: Page | None = None) -> Labels:
     """Read the regions that `path` draws in an image of `width_px` x `height_px`.
+
+    page: which one of a stack the image is; a mask that is a stack, too, holds one for each page.
 
     Two values, one of them 0: the region "inside". Otherwise one region per value above 0, or per
     colour other than black. Transparent pixels are outside. Raises ImageReadError if the file
     cannot be read, has another size, or holds no region.
     """
-    values = _values(path)
+    values = _values(path, page)
     height, width = values.shape[:2]
     if (width, height) != (width_px, height_px):
         swapped = (width, height) == (height_px, width_px)
@@ -47,14 +50,12 @@ def read_mask(path: Path, width_px: int, height_px: int) -> Labels:
     return labels
 
 
-def _values(path: Path) -> NDArray[Any]:
+def _values(path: Path, page: Page | None) -> NDArray[Any]:
     """The samples (H, W), or colours (H, W, 3) uint8, of an upright mask; transparent is 0."""
     try:
         with Image.open(path) as image:
             if (pages := getattr(image, "n_frames", 1)) > 1:
-                raise ImageReadError(
-                    f"the mask {path} has {pages} pages", hint="save a single page"
-                )
+                image.seek(_frame_number(path, pages, page))
             image.load()
             return _samples(ImageOps.exif_transpose(image))
     except ImageReadError:
@@ -66,6 +67,17 @@ def _values(path: Path) -> NDArray[Any]:
         raise ImageReadError(
             f"the mask {path} cannot be read: {reason}", hint="save it as PNG or TIFF"
         ) from error
+
+
+def _frame_number(path: Path, pages: int, page: Page | None) -> int:
+    if not isinstance(page, int):
+        raise ImageReadError(f"the mask {path} has {pages} pages", hint="save a single page")
+    if page > pages:
+        raise ImageReadError(
+            f"the mask {path} has {pages} pages, no page {page}",
+            hint="save a page for each of the image, or a single one for all",
+        )
+    return page - 1
 
 
 def _samples(image: Image.Image) -> NDArray[Any]:

@@ -89,6 +89,32 @@ def test_a_run_with_masks_resumes_to_the_same_bytes(weights, photos, masks, tmp_
         assert out.read_bytes() == whole
 
 
+def test_a_page_has_its_own_mask_else_that_of_the_stack(weights, tmp_path):
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "masks").mkdir()
+    pages = [Image.fromarray(np.full((64, 96, 3), level, np.uint8)) for level in (50, 90, 130)]
+    for name in ("a", "b"):
+        pages[0].save(tmp_path / "stacks" / f"{name}.tif", save_all=True, append_images=pages[1:])
+    for name, label in (("a", 5), ("a#2", 6)):
+        labels = np.full((64, 96), label, np.uint8)
+        labels[:, 48:] = 1
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{name}.png")
+    of_pages = [Image.fromarray(np.eye(64, 96, dtype=np.uint8) * n + 7) for n in (1, 2, 3)]
+    of_pages[0].save(tmp_path / "masks" / "b.tif", save_all=True, append_images=of_pages[1:])
+
+    words = (tmp_path / "stacks", "--prompt", "figs", "--csv", tmp_path / "out.csv")
+    result = batch(weights, *words, "--page", "all", "--masks", tmp_path / "masks")
+
+    assert result.exit_code == 0, result.output
+    regions = {}
+    for row in read(tmp_path / "out.csv"):
+        regions.setdefault(row["image"], []).append(row["region"])
+    assert regions == {
+        "a.tif#1": ["1", "5"], "a.tif#2": ["1", "6"], "a.tif#3": ["1", "5"],
+        "b.tif#1": ["7", "8"], "b.tif#2": ["7", "9"], "b.tif#3": ["7", "10"],
+    }  # fmt: skip
+
+
 def test_masks_are_not_counted_and_must_not_lie_among_the_images(weights, photos, masks, tmp_path):
     inner = masks.rename(photos / "masks")
 

@@ -173,3 +173,18 @@ def test_a_cut_off_mask_is_refused(tmp_path):
 
     with pytest.raises(ImageReadError, match="cannot be read"):
         read_mask(mask, WIDTH, HEIGHT)
+
+
+def test_a_stack_of_masks_holds_one_for_each_page(tmp_path):
+    mask = tmp_path / "m.tif"
+    pages = [Image.fromarray(halves(0, 255)), Image.fromarray(halves(255, 255))]
+    pages[0].save(mask, save_all=True, append_images=pages[1:])
+
+    assert shares(read_mask(mask, WIDTH, HEIGHT, page=1)) == {"inside": 0.5}
+    assert shares(read_mask(mask, WIDTH, HEIGHT, page=2)) == {"inside": 1}
+    with pytest.raises(ImageReadError, match="has 2 pages, no page 3"):
+        read_mask(mask, WIDTH, HEIGHT, page=3)
+    for page in (None, "max"):
+        with pytest.raises(ImageReadError, match="has 2 pages") as refused:
+            read_mask(mask, WIDTH, HEIGHT, page)
+        assert refused.value.hint == "save a single page"
