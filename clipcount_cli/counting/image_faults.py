@@ -21,11 +21,17 @@ _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b
 _IMPOSTORS = (  # how a file that is no image begins, and what it is then
     (rb"%PDF", "a PDF document"),
     (rb"PK\x03\x04", "a ZIP archive or an office document"),
+    (rb"version https://git-lfs", "a Git LFS pointer (`git lfs pull` fetches the image)"),
     (rb"\s*(<!doctype html|<html|<head|<body)", "a web page"),
     (rb"\s*(<\?xml|<svg)", "an XML or SVG document"),
     (rb"\x1f\x8b|7z\xbc\xaf|Rar!|BZh|\xfd7zXZ", "an archive"),
     (rb"....ftyp(isom|mp4|M4V|qt  |avc1)", "a video"),
     (rb"[\t\n\r -~\x80-\xff]+\Z", "text"),
+)
+_UNREAD = (  # the same of images in formats that no reader knows
+    (rb"\xff\x0a|\0\0\0\x0cJXL ", "in JPEG XL, which is not read"),
+    (rb".{128}DICM", "in DICOM, which is not read"),
+    (rb"ZISRAWFILE", "in Zeiss CZI, which is not read"),
 )
 _IMAGE_BEGINNINGS = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r\n|GIF8|II\*\x00|MM\x00\*|BM|RIFF....WEBP|....ftyp(avi|hei|hev|mif|msf)|\0\0\0\x0cjP",
@@ -120,9 +126,9 @@ def _unidentified(name: str, stream: BinaryIO | None) -> ImageReadError:
     for pattern, kind in _IMPOSTORS:
         if re.match(pattern, beginning, re.IGNORECASE | re.DOTALL):
             return ImageReadError(f"{name} is {kind}, not an image")
-    return ImageReadError(
-        f"{name} is not an image of a known format", hint="convert it to JPEG, PNG or TIFF"
-    )
+    unread = (kind for pattern, kind in _UNREAD if re.match(pattern, beginning, re.DOTALL))
+    kind = next(unread, "not an image of a known format")
+    return ImageReadError(f"{name} is {kind}", hint="convert it to JPEG, PNG or TIFF")
 
 
 def reason(error: BaseException) -> str:

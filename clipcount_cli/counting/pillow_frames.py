@@ -32,6 +32,7 @@ HIGH_BYTES = Notice("8 of 16 bits read", "8 of 16 bits read: Pillow drops the re
 
 _COUNTED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # with pages or frames
 _PROGRAM_FORMATS = frozenset({"EPS", "WMF"})  # Pillow would start another program to draw them
+_DATA_FORMATS = frozenset({"HDF5", "GRIB", "BUFR"})  # which Pillow only recognises
 _ORIENTATION_TAG = 0x0112
 _SUBFILE_TYPE_TAG, _BITS_TAG, _PHOTOMETRIC_TAG, _DESCRIPTION_TAG = 254, 258, 262, 270  # of TIFF
 _SAMPLES_TAG, _PLANES_TAG = 277, 284
@@ -153,6 +154,10 @@ def _refuse_kind(image: Image.Image) -> None:
     if image.format in _PROGRAM_FORMATS:
         raise Refusal(
             f"is {image.format}: a file of a drawing program, not a photo", hint="export it as PNG"
+        )
+    if image.format in _DATA_FORMATS:
+        raise Refusal(
+            f"is {image.format}: measurements, not an image", hint="export it as PNG or TIFF"
         )
     subfile_type = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE_TAG, 0)
     if isinstance(subfile_type, int) and subfile_type & 1:  # DNG, NEF and other raw files
