@@ -14,7 +14,7 @@ from PIL import Image
 
 from clipcount_cli.data.samples import Protocol, Sample, by_image
 from clipcount_cli.data.units import in_fractions, look_like_percent
-from clipcount_cli.errors import DataError, shortened
+from clipcount_cli.errors import DataError, ImageReadError, shortened
 
 HEADER_READERS = 16  # threads; the disk or network is what they wait for
 _EXIF_ORIENTATION = 0x0112
@@ -64,9 +64,12 @@ class Findings:
 def read_json(path: Path) -> Any:
     """The content of a JSON file; DataError with file and position if it is not one."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_bytes())  # which recognises UTF-8 and UTF-16
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from error
+        raise DataError(
+            f"{path} cannot be read as JSON: {error}",
+            hint="export it again; a file that was cut off ends in the middle",
+        ) from error
 
 
 class Header(NamedTuple):
@@ -86,7 +89,19 @@ def read_header(path: Path) -> Header | None:
             pages = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
             return Header(size, image.size, pages)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+        return _header_of_decoded(path)
+
+
+def _header_of_decoded(path: Path) -> Header | None:
+    """The same of a format that Pillow alone does not open: HEIC, TIFF of 64 bits."""
+    from clipcount_cli.counting.images import read_image
+
+    try:
+        image = read_image(path)
+    except ImageReadError:
         return None
+    height, width = image.pixels.shape[:2]
+    return Header((width, height), (width, height), image.pages)
 
 
 def check_samples(

@@ -41,7 +41,7 @@ from clipcount_cli.data.splits import (
     listed_splits,
 )
 from clipcount_cli.data.tables import read_table
-from clipcount_cli.errors import quantity, shortened
+from clipcount_cli.errors import DataError, quantity, shortened
 
 TITLE = "own data"
 
@@ -70,6 +70,11 @@ def read(root: Path, findings: Findings) -> CustomData | None:
     if any(picture.in_fractions for picture in in_order):
         to_pixels(in_order)
     samples = to_samples(pictures, findings)
+    if not (any(samples.values()) or findings.problems):
+        raise DataError(
+            f"{reading.files[0]} is read as {reading.title}, but names no object in any image",
+            hint="annotate at least one object; without any, nothing says what to count",
+        )
     findings.notices.insert(0, _summary(reading, root, samples))
     _mention_unlisted(listing, in_order, findings)
     split_of = _choose_splits(listing, reading, pictures, index, findings)

@@ -14,9 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+from urllib.parse import unquote
 
 _SIMILAR = 0.75  # share of common characters from which a name is suggested
 _FOREIGN = re.compile(r"[A-Za-z]:/|/|\.\./|[a-z][a-z0-9+.-]+://")  # a path of another place
+_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 def written_name(cell: str) -> str:
@@ -25,6 +27,12 @@ def written_name(cell: str) -> str:
     while name.startswith("./"):
         name = name[2:]
     return name
+
+
+def without_escapes(name: str) -> str:
+    """The path in a name that is a web address, or is escaped like one with `%20`."""
+    path = name.partition("?")[0] if "://" in name else name
+    return unquote(path) if _ESCAPE.search(path) else path
 
 
 def spelling(name: str) -> str:
@@ -86,6 +94,11 @@ class ImageIndex:
 
     def find(self, name: str, homes: Sequence[Path]) -> Located | None:
         """The image called `name` in one of `homes`, else the one whose path ends most alike."""
+        plain = without_escapes(name)
+        found = self._find(name, homes)
+        return self._find(plain, homes) if found is None and plain != name else found
+
+    def _find(self, name: str, homes: Sequence[Path]) -> Located | None:
         for home in homes:
             if os.path.isfile(home / name):  # noqa: PTH113 - False for names no system allows
                 return Located(home / name, True)

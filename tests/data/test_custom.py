@@ -329,6 +329,26 @@ def test_training_on_counts_alone_is_refused_with_what_is_needed(tmp_path):
 # --- hostile files
 
 
+@pytest.mark.parametrize(
+    ("header", "what"),
+    [("image,promt,x,y", "column promt"), ("image,prompt,x,y,x", "the column x twice")],
+)
+def test_a_misspelt_or_repeated_column_is_refused(tmp_path, header, what):
+    own(tmp_path, [])
+    (tmp_path / "points.csv").write_text(f"{header}\n{NAMES[0]},beads,5,6\n")
+
+    assert what in refusal(tmp_path)
+
+
+def test_fractions_are_found_out_in_images_that_pillow_cannot_open(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    make_own(tmp_path, ["a.tif,beads,0.5,0.25", "a.tif,beads,0.1,0.9"], [])
+    (tmp_path / "images").mkdir(exist_ok=True)
+    tifffile.imwrite(tmp_path / "images" / "a.tif", np.zeros((24, 32)))
+
+    assert "all lie in 0 to 1" in refusal(tmp_path)
+
+
 def test_json_nested_without_end_is_refused(tmp_path):
     make_own(tmp_path, [], ["a.jpg"])
     (tmp_path / "points.csv").unlink()

@@ -137,6 +137,107 @@ def test_one_coco_id_for_two_images_is_refused(tmp_path):
         read(tmp_path)
 
 
+# A mask of 48 x 64 pixels, marked in columns 10 to 12 and rows 5 to 9; packed by pycocotools.
+MASK_RUNS = [485, 5, 43, 5, 43, 5, 2486]
+
+
+@pytest.mark.parametrize("counts", [MASK_RUNS, "U?5[1000[\\2"], ids=["runs", "packed"])
+def test_a_coco_object_that_is_only_a_mask_is_centred_on_it(tmp_path, counts):
+    text = coco([{"segmentation": {"size": [48, 64], "counts": counts}}])
+    write(tmp_path, {"annotations.json": text}, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "apples"): [[11.5, 7.5]]}
+
+
+@pytest.mark.parametrize("counts", [[], [3072], [1, 2], [4000, -928], "not runs", [[1]]])
+def test_a_coco_mask_without_pixels_or_of_another_size_is_refused(tmp_path, counts):
+    text = coco([{"segmentation": {"size": [48, 64], "counts": counts}}])
+    write(tmp_path, {"annotations.json": text}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="whose position cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(("marked", "left"), [([0], [[4, 4]]), ([0, 1], [[2, 2], [4, 4]])])
+def test_coco_crowds_are_left_out_unless_all_objects_are_marked_so(tmp_path, marked, left):
+    boxes = [{"bbox": [1, 1, 2, 2]}, {"bbox": [3, 3, 2, 2]}]
+    text = coco([{**box, "iscrowd": int(n in marked)} for n, box in enumerate(boxes)])
+    write(tmp_path, {"annotations.json": text}, ["images/a.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "apples"): left}
+    assert any("crowds" in notice for notice in dataset.notices)
+
+
+@pytest.mark.parametrize(
+    ("written", "image"),
+    [
+        ("https://host/set/a.jpg?w=9&sig=b%2Fc", "a.jpg"),
+        ("file:///C:/set/my%20a.jpg", "my a.jpg"),
+        ("my%20a.jpg", "my a.jpg"),
+        ("50%25.jpg", "50%25.jpg"),
+        (r"C:\data\set\a.jpg", "a.jpg"),
+        (r"\\server\share\a.jpg", "a.jpg"),
+    ],
+)
+def test_coco_names_images_by_addresses_and_paths_of_other_machines(tmp_path, written, image):
+    text = coco([{"bbox": [1, 1, 2, 2]}], file_name=written)
+    write(tmp_path, {"annotations.json": text}, [f"images/{image}"])
+
+    (sample,) = read(tmp_path).split("all")
+
+    assert sample.image.name == image
+
+
+def without_classes(data):
+    del data["categories"]
+    for annotation in data["annotations"]:
+        del annotation["category_id"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        without_classes,
+        lambda data: data.pop("categories"),
+        lambda data: data.update(categories=[]),
+        lambda data: data.update(categories=[{"id": 1, "name": None}]),
+    ],
+)
+def test_coco_objects_of_one_class_without_a_name_are_objects(tmp_path, change):
+    data = json.loads(coco([{"bbox": [1, 1, 2, 2]}]))
+    change(data)
+    write(tmp_path, {"annotations.json": json.dumps(data)}, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "objects"): [[2, 2]]}
+
+
+def test_coco_objects_of_several_classes_without_names_are_refused(tmp_path):
+    data = json.loads(coco([{"bbox": [1, 1, 2, 2]}, {"bbox": [3, 3, 2, 2], "category_id": 2}]))
+    del data["categories"]
+    write(tmp_path, {"annotations.json": json.dumps(data)}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="lacks 'categories'"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_coco_is_read_in_the_encodings_of_windows(tmp_path, encoding):
+    write(tmp_path, {}, ["images/a.jpg"])
+    text = coco([{"bbox": [1, 1, 2, 2]}])
+    (tmp_path / "annotations.json").write_text(text, encoding=encoding)
+
+    assert centres(read(tmp_path)) == {("a.jpg", "apples"): [[2, 2]]}
+
+
+def test_coco_without_any_object_says_so(tmp_path):
+    write(tmp_path, {"annotations.json": coco([])}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match="names no object in any image"):
+        read(tmp_path)
+
+
 # --- YOLO
 
 ROBOFLOW_YAML = """train: ../train/images

@@ -1,18 +1,20 @@
 """COCO: one JSON of images, categories and annotations, in the dialects of its exporters.
 
-annotated.py <- [coco.py]. Written by Roboflow, CVAT, Label Studio, VIA, makesense and many more:
-ids may be texts, names may have backslashes, and a shape may be a box, polygons or keypoints.
+annotated.py, rle.py <- [coco.py]. Written by Roboflow, CVAT, Label Studio, VIA, makesense and many
+more: ids may be texts, names may have backslashes, a shape may be a box, polygons, a mask or
+keypoints, and where there is one class, it may have no name.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.formats.annotated import (
+    UNNAMED,
     AnnotatedImage,
     Point,
     noting_faults,
@@ -20,15 +22,17 @@ from clipcount_cli.data.formats.annotated import (
     sized_box_centre,
     stated_size,
 )
+from clipcount_cli.data.formats.rle import mask_centre
 from clipcount_cli.errors import DataError, shortened
 
 TITLE = "COCO"
-_LISTS = ("images", "categories", "annotations")
+_LISTS = ("images", "annotations")
+_UNNAMED_CATEGORY = {"name": UNNAMED}
 _VISIBLE_FROM = 1  # a keypoint's flag: 0 not labelled, 1 hidden, 2 visible
 
 
 def recognises(data: Any) -> bool:
-    """Whether a JSON file holds COCO's three lists."""
+    """Whether a JSON file holds COCO's lists of images and annotations."""
     return isinstance(data, dict) and all(isinstance(data.get(name), list) for name in _LISTS)
 
 
@@ -36,8 +40,8 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
     """The images of a COCO file in its order; DataError if it is none."""
     try:
         images = _by_id(_objects(data, "images"), "file_name", path, findings)
-        prompts = _by_id(_objects(data, "categories"), "name", path, findings)
         annotations = _objects(data, "annotations")
+        prompts = _categories(data, annotations, path, findings)
         annotated = {
             key: AnnotatedImage(
                 str(image["file_name"]),
@@ -52,6 +56,7 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
             hint="it needs the lists images, categories and annotations",
         ) from error
     crowds: list[str] = []
+    all_crowds = all(map(_is_crowd, annotations))  # then the mark says nothing
     for annotation in annotations:
         place = f"annotation {annotation.get('id')}"
         image = annotated.get(_key(annotation.get("image_id")))
@@ -59,17 +64,41 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
         if image is None or category is None:
             kind = "annotations of an unknown image or category"
             findings.add(kind, f"{path.name}: {place}")
-        elif annotation.get("iscrowd"):
+        elif _is_crowd(annotation) and not all_crowds:
             crowds.append(f"{image.name} ({category['name']})")
         else:
             with noting_faults(findings, path, place):
-                image.add(str(category["name"]), _centre(annotation))
+                image.add(_name(category), _centre(annotation))
+    if annotations and all_crowds:
+        findings.notices.append(f"{path.name} marks all objects as crowds: each counts as one")
     _mention(annotated.values(), prompts, crowds, findings)
     return list(annotated.values())
 
 
+def _is_crowd(annotation: Mapping[str, Any]) -> bool:
+    return bool(annotation.get("iscrowd"))
+
+
+def _categories(
+    data: Any, annotations: Sequence[Mapping[str, Any]], path: Path, findings: Findings
+) -> dict[str, dict[str, Any]]:
+    """Categories by their id. A file may leave them out if all its objects are of one class."""
+    if data.get("categories"):
+        return _by_id(_objects(data, "categories"), "name", path, findings)
+    used = {_key(annotation.get("category_id")) for annotation in annotations}
+    if len(used) > 1:
+        raise KeyError("categories")
+    return dict.fromkeys(used, _UNNAMED_CATEGORY)
+
+
+def _name(category: Mapping[str, Any]) -> str:
+    return UNNAMED if category["name"] is None else str(category["name"])
+
+
 def _objects(data: Any, name: str) -> list[dict[str, Any]]:
     """The list `name` of a COCO file; TypeError if it is something else."""
+    if not isinstance(data, dict):
+        raise TypeError("an object that holds lists")
     found = data[name]
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise TypeError(f"{name!r} as a list of objects")
@@ -97,7 +126,7 @@ def _key(number: object) -> str:
 
 
 def _centre(annotation: Mapping[str, Any]) -> Point:
-    """The centre of an annotation's box, else of its polygons, else of its labelled keypoints."""
+    """The centre of an annotation's box, else of its polygons or mask, else of its keypoints."""
     box = annotation.get("bbox")
     polygons = annotation.get("segmentation")
     keypoints = annotation.get("keypoints")
@@ -107,6 +136,8 @@ def _centre(annotation: Mapping[str, Any]) -> Point:
     if isinstance(polygons, list) and polygons:
         rings = polygons if isinstance(polygons[0], list) else [polygons]
         return shape_centre(pair for ring in rings for pair in _pairs(ring))
+    if isinstance(polygons, dict):
+        return mask_centre(polygons)
     flat = keypoints or []
     marks = zip(flat[0::3], flat[1::3], flat[2::3], strict=True)
     return shape_centre((x, y) for x, y, flag in marks if flag >= _VISIBLE_FROM)
@@ -125,6 +156,8 @@ def _mention(
     if crowds:
         findings.notices.append(f"boxes around whole crowds are left out: {shortened(crowds)}")
     used = Counter(prompt for image in images for prompt in image.points)
-    if unused := sorted({str(each["name"]).strip() for each in prompts.values()} - used.keys()):
+    if unused := sorted(
+        {_name(each).strip() for each in prompts.values()} - used.keys() - {UNNAMED}
+    ):
         # exporters add umbrella categories that no box ever has: no reason to refuse
         findings.notices.append(f"categories without any object: {shortened(unused)}")

@@ -6,6 +6,7 @@ makesense and DeepForest, and whatever a script writes under the usual column na
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,10 @@ from clipcount_cli.data.formats.annotated import (
     stated_size,
 )
 from clipcount_cli.data.tables import NumberReader, Table
+from clipcount_cli.errors import DataError
 
 TITLE = "CSV"
+_SIMILAR = 0.75  # share of common characters from which a column is taken for a misspelt one
 _IMAGE = ("image", "filename", "file_name", "image_name", "image_path", "imagepath", "path", "file")
 _PROMPT = ("prompt", "class", "label", "label_name", "class_name", "category", "name")
 _POINT = (("x", "y"), ("x_center", "y_center"), ("center_x", "center_y"), ("cx", "cy"))
@@ -82,6 +85,8 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
     columns = _columns(table)
     if columns is None:
         raise ValueError(f"{table.path} has no columns of points or boxes")
+    table.require(filter(None, (columns.image, columns.prompt, *columns.position)))
+    _refuse_misspelt(table, columns)
     number = table.numbers(columns.position)
     images: dict[str, AnnotatedImage] = {}
     empty: dict[tuple[str, str], int] = {}  # the line of a row that says: none here
@@ -105,6 +110,19 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
             kind = f"rows of {table.path.name} without x, y although the prompt has dots elsewhere"
             findings.add(kind, f"line {line} ({name}, {prompt})")
     return list(images.values())
+
+
+def _refuse_misspelt(table: Table, columns: _Columns) -> None:
+    """Raise DataError for a column `promt`: its objects would have no name."""
+    if columns.prompt is not None:
+        return
+    for name in table.columns:
+        if near := difflib.get_close_matches(name, _PROMPT, 1, _SIMILAR):
+            raise DataError(
+                f"{table.path} has no column prompt, but a column {name}",
+                hint=f"if it says what the objects are, call it {near[0]}; else give it a name "
+                "that is less like one",
+            )
 
 
 def _add(
