@@ -113,7 +113,8 @@ OfflineOption = Annotated[
 ]
 DATA_HELP = (
     "Data set: FSC-147, CARPK, ShanghaiTech, or your own images with points.csv or with "
-    "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, ImageJ or CSV."
+    "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, Label Studio, CreateML, ImageJ or "
+    "CSV."
 )
 DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel=INPUT)

@@ -13,7 +13,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipcount_cli.data.checks import Findings, read_json, relative
-from clipcount_cli.data.formats import coco, counted, cvat, imagej, labelme, tabular, via, voc, yolo
+from clipcount_cli.data.formats import (
+    coco,
+    counted,
+    createml,
+    cvat,
+    imagej,
+    label_studio,
+    labelme,
+    tabular,
+    via,
+    via3,
+    voc,
+    yolo,
+)
 from clipcount_cli.data.formats.annotated import AnnotatedImage
 from clipcount_cli.data.formats.safe_xml import read_xml
 from clipcount_cli.data.tables import SPREADSHEET_SUFFIXES, read_table
@@ -47,7 +60,10 @@ PARSERS: tuple[tuple[tuple[str, ...], Callable[[Path], Any], tuple[FileFormat, .
         (
             FileFormat(coco.TITLE, coco.recognises, coco.read),
             FileFormat(via.TITLE, via.recognises, via.read),
+            FileFormat(via3.TITLE, via3.recognises, via3.read),
             FileFormat(labelme.TITLE, labelme.recognises, labelme.read),
+            FileFormat(label_studio.TITLE, label_studio.recognises, label_studio.read),
+            FileFormat(createml.TITLE, createml.recognises, createml.read),
         ),
     ),
     (
@@ -70,8 +86,8 @@ PARSERS: tuple[tuple[tuple[str, ...], Callable[[Path], Any], tuple[FileFormat, .
 )
 # If a folder holds several, the first of these is read.
 PRIORITY = (
-    *(coco.TITLE, yolo.TITLE, cvat.TITLE, voc.TITLE, via.TITLE, labelme.TITLE),
-    *(tabular.TITLE, imagej.TITLE),
+    *(coco.TITLE, yolo.TITLE, cvat.TITLE, voc.TITLE, via.TITLE, via3.TITLE, labelme.TITLE),
+    *(label_studio.TITLE, createml.TITLE, tabular.TITLE, imagej.TITLE),
 )
 
 

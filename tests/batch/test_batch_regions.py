@@ -106,7 +106,7 @@ def test_a_page_has_its_own_mask_else_that_of_the_stack(weights, tmp_path):
     result = batch(weights, *words, "--page", "all", "--masks", tmp_path / "masks")
 
     assert result.exit_code == 0, result.output
-    regions = {}
+    regions: dict[str, list[str]] = {}
     for row in read(tmp_path / "out.csv"):
         regions.setdefault(row["image"], []).append(row["region"])
     assert regions == {

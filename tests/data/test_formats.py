@@ -650,6 +650,157 @@ def test_regions_without_a_class_are_objects(tmp_path):
     assert any("without a class" in notice for notice in dataset.notices)
 
 
+def via3(metadata: dict[str, dict[str, object]], attribute: dict[str, dict[str, object]]) -> str:
+    creator = "VGG Image Annotator (http://www.robots.ox.ac.uk/~vgg/software/via)"
+    files = {str(n): {"fid": str(n), "fname": name, "type": 2, "loc": 1, "src": name}
+             for n, name in ((1, "a.jpg"), (2, "b.jpg"))}  # fmt: skip
+    fixed = {"anchor_id": "FILE1_Z0_XY1", "desc": "", "default_option_id": ""}
+    data = {
+        "project": {"pid": "__VIA_PROJECT_ID__", "rev": "__VIA_PROJECT_REV_ID__",
+                    "rev_timestamp": "__VIA_PROJECT_REV_TIMESTAMP__", "pname": "berries",
+                    "creator": creator, "created": 1715000000000, "vid_list": ["1", "2"]},
+        "config": {"file": {"loc_prefix": {"1": "", "2": "", "3": "", "4": ""}}, "ui": {}},
+        "attribute": {key: {**fixed, **each} for key, each in attribute.items()},
+        "file": files,
+        "metadata": {key: {"flg": 0, "z": [], **each} for key, each in metadata.items()},
+        "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
+    }  # fmt: skip
+    return json.dumps(data)
+
+
+def test_a_project_of_via_3_gives_the_centres_of_all_its_shapes(tmp_path):
+    attribute = {
+        "1": {"aname": "remark", "type": 1, "options": {}},
+        "2": {"aname": "class", "type": 4, "options": {"0": "berry", "1": "leaf"}},
+    }
+    metadata = {
+        "1_a": {"vid": "1", "xy": [2, 10, 10, 10, 20], "av": {"1": "ripe", "2": "0"}},
+        "1_b": {"vid": "1", "xy": [3, 30, 20, 4.5], "av": {"2": "0"}},
+        "1_c": {"vid": "1", "xy": [7, 40, 30, 44, 30, 44, 34], "av": {"2": "1"}},
+        "1_d": {"vid": "1", "xy": [1, 5, 6], "av": {"2": "1"}},
+        "1_e": {"vid": "1", "xy": [], "av": {"1": "a remark about the whole image"}},
+    }
+    files = {"via_project_6May2024_10h00m00s.json": via3(metadata, attribute)}
+    write(tmp_path, files, ["images/a.jpg", "images/b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == BERRIES
+    assert "read as VIA 3 (via_project" in recognised(dataset)
+
+
+def test_a_text_attribute_of_via_3_is_the_class_itself(tmp_path):
+    metadata = {"1_a": {"vid": "1", "xy": [1, 5, 6], "av": {"1": "ant"}}}
+    text = via3(metadata, {"1": {"aname": "name", "type": 1, "options": {}}})
+    write(tmp_path, {"via.json": text}, ["a.jpg", "b.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "ant"): [[5, 6]], ("b.jpg", "ant"): []}
+
+
+# --- Label Studio
+
+
+def region(kind: str, number: int, **value: object) -> dict[str, object]:
+    """A region of an image of 64 x 48 pixels; shapes are in percent."""
+    labels = {f"{kind}labels": value.pop("labels")} if kind != "relation" else {}
+    return {"id": f"r{number}", "type": f"{kind}labels", "from_name": "label", "origin": "manual",
+            "to_name": "image", "original_width": 64, "original_height": 48, "image_rotation": 0,
+            "value": {**value, **labels}}  # fmt: skip
+
+
+def label_studio_task(number: int, upload: str, *annotations: object) -> dict[str, object]:
+    done = [
+        {"id": 10 * number + n, "completed_by": 1, "result": result, "was_cancelled": False,
+         "ground_truth": False, "created_at": "2024-05-06T10:00:00.000000Z", "lead_time": 9.5}
+        for n, result in enumerate(annotations)
+    ]  # fmt: skip
+    return {"id": number, "annotations": done, "file_upload": upload, "drafts": [],
+            "predictions": [], "data": {"image": f"/data/upload/1/{upload}"}, "meta": {},
+            "project": 1, "updated_by": 1, "inner_id": number}  # fmt: skip
+
+
+def test_label_studio_gives_the_centres_of_all_its_shapes(tmp_path):
+    square = {"x": 25.0, "y": 25.0, "width": 25.0, "height": 50.0}
+    result = [
+        region("rectangle", 1, **square, rotation=0, labels=["cup"]),
+        region("rectangle", 2, **square, rotation=90, labels=["cup"]),
+        region("polygon", 3, points=[[50, 50], [75, 50], [75, 75]], closed=True, labels=["cup"]),
+        region("keypoint", 4, x=12.5, y=25.0, width=0.8, labels=["lid"]),
+        region("ellipse", 5, x=50, y=50, radiusX=5, radiusY=9, rotation=0, labels=["lid"]),
+        {"type": "relation", "from_id": "r1", "to_id": "r4", "direction": "right"},
+        {"id": "c", "type": "choices", "from_name": "good", "to_name": "image",
+         "value": {"choices": ["yes"]}},
+    ]  # fmt: skip
+    tasks = [
+        label_studio_task(1, "0a1b2c3d-a.jpg", result),
+        label_studio_task(2, "4e5f6071-b%20c.jpg", []),
+        label_studio_task(3, "8899aabb-unfinished.jpg"),
+    ]
+    files = {"project-1-at-2024-05-06-10-00-0a1b2c3d.json": json.dumps(tasks)}
+    write(tmp_path, files, ["a.jpg", "4e5f6071-b c.jpg", "8899aabb-unfinished.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {
+        ("a.jpg", "cup"): [[24, 24], [4, 20], [40, 30]],
+        ("a.jpg", "lid"): [[8, 12], [32, 24]],
+        ("4e5f6071-b c.jpg", "cup"): [],
+        ("4e5f6071-b c.jpg", "lid"): [],
+    }
+    assert "read as Label Studio (project-1-at" in recognised(dataset)
+    assert any("unfinished.jpg" in notice for notice in dataset.notices)
+
+
+def test_label_studio_with_labels_apart_from_shapes_joins_them_by_region(tmp_path):
+    shape = region("rectangle", 1, x=25, y=25, width=25, height=50, labels=[])
+    label = {**shape, "type": "labels", "value": {"labels": ["cup"]}}
+    second = [region("keypoint", 2, x=50, y=50, labels=["lid"])]
+    task = label_studio_task(1, "0a1b2c3d-a.jpg", [shape, label], second)
+    task["data"] = {"image": "/data/local-files/?d=shots/a.jpg"}
+    write(tmp_path, {"export.json": json.dumps([task])}, ["shots/a.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "cup"): [[24, 24]]}
+    assert "of tasks with several annotations the first is read: task 1" in dataset.notices
+
+
+def test_the_reduced_json_of_label_studio_is_read(tmp_path):
+    shape = {"x": 25, "y": 25, "width": 25, "height": 50, "rotation": 0,
+             "rectanglelabels": ["cup"], "original_width": 64, "original_height": 48}  # fmt: skip
+    task = {"image": "s3://bucket/shots/a.jpg", "id": 1, "label": [shape], "annotator": 1}
+    write(tmp_path, {"min.json": json.dumps([task])}, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "cup"): [[24, 24]]}
+
+
+def test_a_brush_of_label_studio_is_refused_with_its_task(tmp_path):
+    mask = region("brush", 1, format="rle", rle=[0, 1, 2], labels=["cup"])
+    task = label_studio_task(1, "0a1b2c3d-a.jpg", [mask])
+    write(tmp_path, {"export.json": json.dumps([task])}, ["a.jpg"])
+
+    with pytest.raises(DataError, match=r"position cannot be read.*task 1, region 1"):
+        read(tmp_path)
+
+
+# --- CreateML
+
+
+@pytest.mark.parametrize("names", [("image", "annotations"), ("imagefilename", "annotation")])
+def test_createml_folders_of_roboflow_give_the_centres_of_boxes(tmp_path, names):
+    box = {"label": "tree", "coordinates": {"x": 12, "y": 25, "width": 4, "height": 10}}
+    images = [{names[0]: "a.jpg", names[1]: [box]}, {names[0]: "b.jpg", names[1]: []}]
+    folders = ("train", "valid", "test")
+    files = {f"{folder}/_annotations.createml.json": json.dumps(images) for folder in folders}
+    write(tmp_path, files, [f"{folder}/{n}.jpg" for folder in folders for n in "ab"])
+
+    dataset = read(tmp_path)
+
+    for split in ("train", "val", "test"):
+        assert centres(dataset, split) == {("a.jpg", "tree"): [[12, 25]], ("b.jpg", "tree"): []}
+    assert "read as CreateML (3 files)" in recognised(dataset)
+
+
 # --- ImageJ
 
 MULTI_POINT = " ,Area,Mean,Min,Max,X,Y,Slice\n1,0,121,121,121,10.5,20,0\n2,0,98,98,98,30,12.25,0\n"

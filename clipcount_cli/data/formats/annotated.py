@@ -1,6 +1,7 @@
 """What every annotation format comes down to: an image, and the centres of its objects.
 
-[annotated.py] <- coco.py, yolo.py, voc.py, labelme.py, via.py, cvat.py, imagej.py, tabular.py
+[annotated.py] <- coco.py, yolo.py, voc.py, labelme.py, via.py, via3.py, cvat.py, label_studio.py,
+createml.py, imagej.py, tabular.py
 """
 
 from __future__ import annotations

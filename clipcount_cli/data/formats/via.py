@@ -1,6 +1,7 @@
 """VGG Image Annotator: regions as JSON (versions 1 and 2, project or annotations) or as CSV.
 
-annotated.py <- [via.py]. The class of a region is one of the attributes its user defined.
+annotated.py <- [via.py] <- via3.py. The class of a region is one of the attributes that its
+user defined.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def recognises(data: Any) -> bool:
 def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
     """The images of a VIA JSON file in its order."""
     images = list(data.get(_PROJECT, data).values())
-    attribute = _class_attribute(region for image in images for region in _regions(image))
+    attribute = class_attribute(
+        _attributes(region for image in images for region in _regions(image))
+    )
     annotated = []
     for each in images:
         image = AnnotatedImage(str(each["filename"]), path)
@@ -69,7 +72,9 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
             if shape:
                 attributes = json.loads(cells["region_attributes"] or "{}")
                 found.append((line, {"shape_attributes": shape, "region_attributes": attributes}))
-    attribute = _class_attribute(region for rows in regions.values() for _, region in rows)
+    attribute = class_attribute(
+        _attributes(region for rows in regions.values() for _, region in rows)
+    )
     annotated = []
     for name, rows in regions.items():
         image = AnnotatedImage(name, table.path)
@@ -86,12 +91,16 @@ def _regions(image: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield from regions.values() if isinstance(regions, dict) else regions
 
 
-def _class_attribute(regions: Iterable[dict[str, Any]]) -> str | None:
-    """The attribute that names the class: a usual one, else the first that any region has."""
-    used = {name: None for region in regions for name in region.get("region_attributes") or {}}
-    by_lower = {name.lower(): name for name in reversed(used)}
+def class_attribute(used: Iterable[str]) -> str | None:
+    """Which of the attributes in use names the class: a usual one, else the first."""
+    names = list(used)
+    by_lower = {name.lower(): name for name in reversed(names)}
     usual = (by_lower[name] for name in _CLASS_ATTRIBUTES if name in by_lower)
-    return next(usual, next(iter(used), None))
+    return next(usual, next(iter(names), None))
+
+
+def _attributes(regions: Iterable[dict[str, Any]]) -> Iterator[str]:
+    return (name for region in regions for name in region.get("region_attributes") or {})
 
 
 def _add(image: AnnotatedImage, region: dict[str, Any], attribute: str | None) -> None:
