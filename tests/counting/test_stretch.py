@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import tiff
+from scipy.ndimage import gaussian_filter
 
 from clipcount_cli.counting.images import read_image
 
@@ -117,6 +118,54 @@ def test_a_no_data_tag_that_names_no_sample_changes_nothing(text):
     tagged = read_image(tiff(SMOOTH, tags={GDAL_NODATA: text}))
 
     assert np.array_equal(tagged.pixels, read_image(tiff(SMOOTH)).pixels)
+
+
+def test_a_bar_with_text_and_soft_edges_is_set_aside():
+    drawn = np.zeros((120, 160))
+    drawn[105:111, 130:155] = drawn[96:102, 139:142] = 1
+    soft = gaussian_filter(drawn, 1)
+    samples = (SMOOTH * (1 - soft) + 65535 * soft).astype(np.uint16)
+
+    marked = read_image(tiff(samples))
+
+    assert spread(marked.pixels[:90]) == pytest.approx(
+        spread(read_image(tiff(SMOOTH)).pixels), abs=9
+    )
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        np.abs(COLUMNS - 80) + np.abs(ROWS - 60) > 105,  # the corners around a rotated image
+        (COLUMNS > 30) & (COLUMNS < 80) & (ROWS > 30) & (ROWS < 90),  # a label inside
+        np.random.default_rng(1).random((120, 160)) < 0.01,  # defective pixels
+    ],
+)
+def test_what_is_saturated_in_few_places_or_in_lone_pixels_is_set_aside(place):
+    pixels = read_image(tiff(np.where(place, np.uint16(65535), SMOOTH))).pixels
+
+    assert spread(pixels[~place]) > 180
+
+
+def test_saturated_spots_on_a_smooth_background_are_not_taken_for_a_mark():
+    rows, columns = np.mgrid[8:120:16, 8:160:16]
+    dots = np.zeros((120, 160))
+    dots[rows, columns] = 1
+    spots = gaussian_filter(dots, 1.2)
+    background = 200 + COLUMNS / 2 + NOISE % 7
+    samples = np.clip(background + 200_000 * spots, 0, 4095).astype(np.uint16)
+
+    decoded = read_image(tiff(samples))
+
+    assert "set aside" not in str(decoded.notices)
+    assert np.percentile(decoded.pixels, 50) < 20
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_an_image_without_any_number_says_so(value):
+    decoded = read_image(tiff(np.full((40, 50), value, np.float32)))
+
+    assert decoded.notices[0].brief == "no samples"
 
 
 def test_bright_objects_on_noise_are_not_taken_for_a_mark():
