@@ -5,9 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
 
 import pytest
 import torch
+from torch.distributed import distributed_c10d
 
 from clipcount_cli import devices, distributed
 from clipcount_cli.errors import DeviceError, UsageError
@@ -160,12 +164,22 @@ def test_other_errors_are_not_taken_for_full_memory(error):
     assert not devices.is_out_of_memory(error)
 
 
+@contextmanager
+def unpickling_refused() -> Iterator[None]:
+    def refuse(*_: object) -> NoReturn:
+        raise AssertionError("another process sent a pickle")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed_c10d, "_unpickler", refuse)
+        yield
+
+
 def meet(number: int, port: int, told: multiprocessing.Queue) -> None:
     os.environ.update(RANK=str(number), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1")
     os.environ["MASTER_PORT"] = str(port)
-    with distributed.joined():
+    with distributed.joined(), unpickling_refused():
         distributed.barrier()
-        gathered = distributed.gather({"rank": number})
+        gathered = distributed.gather({"rank": number, "sent": "\udcff" * 99 * number})
         total = distributed.summed(torch.tensor([1.0 + number]))
         agreed = distributed.any_process(number == 1)
         told.put((number, gathered, total.item(), agreed))
@@ -186,5 +200,5 @@ def test_objects_and_tensors_reach_every_process():
     for process in processes:
         process.join()
 
-    everything = [{"rank": 0}, {"rank": 1}]
+    everything = [{"rank": 0, "sent": ""}, {"rank": 1, "sent": "\udcff" * 99}]
     assert heard == [(0, everything, 3.0, True), (1, everything, 3.0, True)]

@@ -69,9 +69,10 @@ def evaluate(
 
 def gathered(rows_of_pictures: Iterable[list[EvalRow]]) -> list[EvalRow]:
     """All processes' rows in the order of the samples, in every process."""
-    shares = distributed.gather(list(rows_of_pictures))
+    own = [[row.as_json() for row in picture] for picture in rows_of_pictures]
+    shares = distributed.gather(own)
     return [
-        row
+        EvalRow.from_json(row)
         for round_ in zip_longest(*shares, fillvalue=[])
         for picture in round_
         for row in picture

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,14 @@ class EvalRow:
     @property
     def error(self) -> float | None:
         return None if self.count is None else self.count - self.truth
+
+    def as_json(self) -> dict[str, Any]:
+        """What `from_json` reads, in another process."""
+        return {**vars(self), "path": str(self.path)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> EvalRow:
+        return cls(**{**fields, "path": Path(fields["path"])})
 
 
 @dataclass(frozen=True)

@@ -239,7 +239,7 @@ def _load(data: Path, part: str | None) -> Dataset:
 def _choose_folder(out: Path | None, overwrite: bool) -> RunFolder:
     """RUN/, which must be new or empty unless it may be overwritten; the first process names it."""
     named = Path("runs") / time.strftime("%Y-%m-%d_%H-%M-%S") if out is None else out
-    path = Path(distributed.gather(named)[0])
+    path = Path(distributed.gather(str(named))[0])
     if path.exists() and not path.is_dir():
         raise UsageError(f"{path} is a file, not a folder", hint="choose another with --out")
     occupied = path.is_dir() and any(path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 
@@ -227,7 +228,10 @@ def test_processes_share_the_pictures_and_each_is_counted_once(tmp_path, monkeyp
         monkeypatch.setenv("RANK", str(rank))
         shares.append(list(evaluate(Answers(), samples)))
 
-    monkeypatch.setattr("clipcount_cli.distributed.gather", lambda own: shares)
+    sent = json.dumps(
+        [[[row.as_json() for row in picture] for picture in share] for share in shares]
+    )
+    monkeypatch.setattr("clipcount_cli.distributed.gather", lambda own: json.loads(sent))
     assert [r.image for r in gathered(shares[0])] == [s.name for s in samples]
 
 
