@@ -55,7 +55,7 @@ def _errors_reported() -> Iterator[None]:
 
 
 def _worded(error: Any) -> UsageError:
-    """Typer's own usage error in the form of ours."""
+    """Typer's own usage error, worded like all other errors."""
     message = error.format_message().rstrip(".").replace("Value error, ", "")
     message = re.sub(r"(: )([A-Z])", lambda match: match[1] + match[2].lower(), message)
     message = re.sub(r"\(s\) \((.* .*)\)", r"s (\1)", message).replace("(s)", "")
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def leave(code: int) -> NoReturn:
-    """End the process at once: Python would take torch's modules apart for a second."""
+    """End the process at once: Python would spend a second on tearing torch down."""
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()

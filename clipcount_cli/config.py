@@ -17,8 +17,8 @@ from clipcount_cli.errors import WeightsError
 DENSITY_SCALE = 60.0  # the network is trained on density x 60: count = sum / 60
 BPE_ROWS = 49_408  # ids of CLIP's tokenizer
 EOT = 49_407  # the id that ends a prompt
-MAX_TOWER_SIDE_PX = 1024  # of an image tower's input; no tensor of a convolutional one bounds it
-GENERIC_PROMPT = "objects"  # used if nothing says what to count
+MAX_TOWER_SIDE_PX = 1024  # of an image tower's input; no tensor of a convolutional tower limits it
+GENERIC_PROMPT = "objects"  # counted if the user names nothing else
 MAX_TILES = 16  # 16 x 384 px; a 4:3 image then has some 2,900 windows
 
 COMPACT_CHANNELS = (24, 40, 112, 1280)  # of EfficientNet-Lite0 at strides 4, 8, 16 and 32
@@ -98,7 +98,7 @@ class ModelConfig:
     mlp_ratio: float = 4.0
     interaction: Interaction = "hierarchical"
     depth: int = 2  # blocks of the interaction; `add` has none, `hierarchical` always two
-    visual_prompts: int = 20  # tokens a layer; 0 leaves the image tower as CLIP made it
+    visual_prompts: int = 20  # tokens per layer; 0: the image tower is CLIP's, unchanged
     prompted_layers: int = 10
     context_tokens: int = 2  # learned vectors before the prompt
     readout: Readout = "released"  # where the text is read; `eot` sees the whole prompt
@@ -110,7 +110,7 @@ class ModelConfig:
     fine_features: bool = False  # add the tower's own 28 x 28 features (ModifiedResNet only)
     finest_features: bool = False  # add the tower's features of stride 4 (compact towers only)
     text_gate: bool = False  # the prompt scales the patch channels too, instead of only shifting
-    decoder_widths: tuple[int, ...] = ()  # channels a level; empty: halved at each level
+    decoder_widths: tuple[int, ...] = ()  # channels per level; empty: halved at each level
     attribute_width: int = 16  # compact towers: channels through which the decoder reads a prompt
     attribute_ids: tuple[int, ...] = ()  # compact towers: BPE ids of words that describe a noun
     patch_colours: bool = False  # compact towers: patches also carry the window's own colours
@@ -221,12 +221,12 @@ class TrainConfig:
     interaction: Annotated[Interaction, "how image patches and prompt are combined"] = (
         "hierarchical"
     )
-    tuning: Annotated[Tuning, "what to train of CLIP: only added visual prompts, nothing, all"] = (
-        "prompts"
-    )
-    contrast: Annotated[Contrast, "contrastive loss: on patches and text, on patches, none"] = (
-        "both"
-    )
+    tuning: Annotated[
+        Tuning, "part of CLIP to train: added visual prompts only, nothing, or everything"
+    ] = "prompts"
+    contrast: Annotated[
+        Contrast, "contrastive loss: on patches and text, on patches only, or none"
+    ] = "both"
     readout: Annotated[Readout, "position at which the text is read; eot sees all of a prompt"] = (
         "eot"
     )
@@ -234,7 +234,9 @@ class TrainConfig:
     heads: Annotated[int, "attention heads of the interaction"] = 4
     depth: Annotated[int, "blocks of the interaction `naive`"] = 2
     visual_prompts: Annotated[int, "learned tokens per layer of the image tower"] = 20
-    prompted_layers: Annotated[int, "number of layers of the image tower with such tokens"] = 10
+    prompted_layers: Annotated[int, "number of layers of the image tower that have such tokens"] = (
+        10
+    )
     context_tokens: Annotated[int, "learned vectors in front of the prompt"] = 2
     dropout: Annotated[float, "probability of dropping a channel"] = 0.1
     drop_path: Annotated[float, "probability of dropping a residual branch"] = 0.1
@@ -255,10 +257,10 @@ class TrainConfig:
     warmup_fraction: Annotated[float, "fraction of all steps with a rising learning rate"] = 0.03
     step_epochs: Annotated[int, "epochs per step of the schedule `step`"] = 100
     step_factor: Annotated[float, "factor on the learning rate at each such step"] = 0.33
-    grad_clip: Annotated[
-        float, "largest gradient norm, to which larger ones are scaled; 0: any"
-    ] = 1.0
-    ema_decay: Annotated[float, "decay of the weight average that is saved; 0: no average"] = 0.999
+    grad_clip: Annotated[float, "maximum norm to which gradients are clipped; 0: no clipping"] = 1.0
+    ema_decay: Annotated[
+        float, "decay of the moving average of the weights, which is saved; 0: no average"
+    ] = 0.999
     freeze_norms: Annotated[bool, "keep the initial statistics of batch norms"] = True
 
     sigma_px: Annotated[float, "spread of a dot in pixels; a sigmoid reaches its peak from 3.3"] = (
@@ -267,7 +269,7 @@ class TrainConfig:
     target_side_px: Annotated[int, "side of the densities compared, in pixels"] = 192
     count_duplicates: Annotated[bool, "count two dots in one pixel as two objects"] = True
     mask: Annotated[
-        Mask, "random mask: on pixels of the density loss, on the loss itself, none"
+        Mask, "random mask: on pixels of the density loss, on the loss itself, or none"
     ] = "pixel"
     mask_keep_fraction: Annotated[float, "fraction of pixels that the mask keeps"] = 0.8
     density_loss: Annotated[DensityLoss, "loss per pixel: squared error or cross-entropy"] = "bce"
@@ -279,7 +281,7 @@ class TrainConfig:
     normalize_contrast: Annotated[bool, "divide the contrastive loss by the occupied patches"] = (
         False
     )
-    contrast_empty: Annotated[bool, "apply the contrastive loss to absent prompts too"] = False
+    contrast_empty: Annotated[bool, "also apply the contrastive loss to absent prompts"] = False
     occupied_threshold: Annotated[float, "target density above which a patch is occupied"] = 0.1
 
     absent_prompts: Annotated[int, "absent classes queried per image"] = 1
@@ -302,7 +304,9 @@ class TrainConfig:
         "plain"
     )
 
-    cache_gb: Annotated[float, "memory for decoded images; the others go to a file in RUN"] = 8.0
+    cache_gb: Annotated[
+        float, "memory for decoded images, in GB; the rest goes to a file in RUN"
+    ] = 8.0
     save_minutes: Annotated[float, "minutes between two checkpoints"] = 10.0
     validate_every: Annotated[int, "epochs between two validations"] = 10
     seed: Annotated[int, "seed of all randomness"] = 0

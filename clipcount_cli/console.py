@@ -1,8 +1,8 @@
-"""What a person sees: results on stdout, messages on stderr. The only module that uses rich.
+"""What the user sees: results on stdout, messages on stderr. The only module that uses rich.
 
-Every text is taken literally, so that `photo[red].jpg` keeps its brackets, and its control
-characters are escaped, so that a file name cannot paint on the terminal. rich costs 45 ms: it is
-imported when there is something to print.
+Text is printed literally, so that `photo[red].jpg` keeps its brackets, and control characters are
+escaped, so that a file name cannot move the cursor. Importing rich takes 45 ms, so it is imported
+only if there is something to print.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 class Verbosity:
     """How much this run prints; set once, by the options that all commands share."""
 
-    quiet: bool = False  # no notices, no progress; warnings and errors stay
+    quiet: bool = False  # hide notices and progress, but not warnings and errors
     verbose: bool = False
-    debug: bool = False  # a traceback under each error
+    debug: bool = False  # print a traceback with each error
 
 
 _verbosity = Verbosity()
 
 
 def set_verbosity(quiet: bool = False, verbose: bool = False, debug: bool = False) -> None:
-    """Choose how much is printed on stderr, and detect again what kind of terminal it is."""
+    """Choose how much is printed on stderr, and detect the kind of terminal again."""
     global _verbosity
     _verbosity = Verbosity(quiet, verbose, debug)
     _stderr.cache_clear()
@@ -86,9 +86,9 @@ def show_error(error: ClipCountError) -> None:
 
 
 def show_counts(name: str, lines: Iterable[Line]) -> None:
-    """Put `COUNT<TAB>PROMPT` on stdout per line, and the region if there is one.
+    """Print one line `COUNT<TAB>PROMPT` per count, followed by the region if there is one.
 
-    The sentence around them goes to stderr.
+    The heading goes to stderr.
     """
     notice(f"in {name}:")
     for line in lines:
@@ -97,19 +97,19 @@ def show_counts(name: str, lines: Iterable[Line]) -> None:
 
 
 def show_line(*cells: object) -> None:
-    """Put one line on stdout, its cells separated by tabs."""
+    """Print one line on stdout, its cells separated by tabs."""
     _put("\t".join(printable(str(cell)) for cell in cells) + "\n")
 
 
 def show_json(data: Mapping[str, Any]) -> None:
-    """Put `data` on stdout as one line of JSON, in ASCII: no terminal or pipe can garble it."""
+    """Print `data` on stdout as one line of JSON, in ASCII, which every terminal and pipe keeps."""
     _put(json.dumps(data, allow_nan=False) + "\n")
 
 
 def show_table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None
 ) -> None:
-    """Put a table on stdout; the first column is aligned left, the others right."""
+    """Print a table on stdout; the first column is aligned left, the others right."""
     from rich.console import Console
 
     console = Console(width=None if _stdout().isatty() else _PLAIN_WIDTH)
@@ -119,7 +119,7 @@ def show_table(
 
 
 def notice_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Put a table on stderr, set as `show_table` does; silent with --quiet."""
+    """Print a table on stderr, laid out as by `show_table`; silent with --quiet."""
     if not _verbosity.quiet:
         width = None if sys.stderr.isatty() else _PLAIN_WIDTH
         _stderr().print(_table(columns, rows), width=width)
@@ -145,22 +145,22 @@ def _table(
 
 
 class ProgressBar:
-    """One running bar; does nothing if no bar is drawn."""
+    """A progress bar; does nothing if none is drawn."""
 
     def __init__(self, drawn: Progress | None = None, task: TaskID | None = None) -> None:
         self._drawn, self._task = drawn, task
 
     @property
     def drawn(self) -> bool:
-        """Whether there is a terminal that shows the bar."""
+        """Whether a terminal shows the bar."""
         return self._drawn is not None
 
     def advance(self, steps: float = 1, note: str | None = None) -> None:
-        """Advance by `steps`; `note` (failures, a loss) replaces the text at the end of the bar."""
+        """Advance by `steps`; `note` (failures, a loss) replaces the text after the bar."""
         self._update(advance=steps, note=note)
 
     def restart(self, completed: float = 0, total: float | None = None) -> None:
-        """Stand at `completed` of `total`, once that is known or has changed."""
+        """Set the bar to `completed` of `total`, once that is known or has changed."""
         self._update(completed=completed, total=total)
 
     def _update(self, note: str | None = None, **changes: Any) -> None:
@@ -172,9 +172,9 @@ class ProgressBar:
 
 @contextmanager
 def progress(title: str, total: float | None = None, unit: str = "") -> Iterator[ProgressBar]:
-    """Draw a bar on stderr with speed and time left, if that is a terminal and not --quiet.
+    """Draw a bar with speed and time left on stderr, if it is a terminal and not --quiet.
 
-    total: steps in all, None while unknown; unit: what a step is ("images"), or "bytes".
+    total: number of steps, None while unknown; unit: what a step is ("images"), or "bytes".
     """
     if _verbosity.quiet or not sys.stderr.isatty():
         yield ProgressBar()
@@ -231,8 +231,8 @@ def _print(text: str, style: str = "", label: str = "", label_style: str = "") -
     console = _stderr()
     console.print(
         Text.assemble((label, label_style), (lines, style)),
-        soft_wrap=not console.is_terminal,  # else between words
-        overflow="ignore",  # a long path is left whole, to be copied
+        soft_wrap=not console.is_terminal,  # on a terminal, lines are wrapped between words
+        overflow="ignore",  # a long path stays in one piece, to be copied
         crop=False,
     )
 
@@ -244,9 +244,9 @@ def _stdout() -> TextIO:
 
 
 def _put(text: str) -> None:
-    """Put `text` on stdout at once: a full disk is reported here, not by Python as it ends.
+    """Write `text` to stdout at once: a full disk is reported here, not by Python at its exit.
 
-    Raises BrokenPipeError if nobody reads stdout any more: the command ends silently.
+    Raises BrokenPipeError if nothing reads stdout any more: the command ends silently.
     """
     stdout = _stdout()
     encoding = stdout.encoding or "utf-8"
@@ -256,7 +256,7 @@ def _put(text: str) -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        # what is still buffered goes nowhere, or Python would fail on it once more
+        # discard what is still buffered, or Python would fail on it again
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())
         raise write_error(Path("stdout"), error) from error
 
@@ -268,7 +268,7 @@ def _needs_escape(char: str) -> bool:
 
 def _escaped(char: str) -> str:
     code = ord(char)
-    if 0xDC80 <= code < 0xDD00:  # how Python keeps a byte it could not decode (PEP 383)
+    if 0xDC80 <= code < 0xDD00:  # a byte that Python could not decode (PEP 383)
         return f"\\x{code - 0xDC00:02x}"
     named = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
     return named.get(char) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")

@@ -1,4 +1,4 @@
-"""Devices and precisions: which names there are, and what this machine has of them."""
+"""Devices and precisions: which names exist, and which of them this machine has."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from clipcount_cli.errors import DeviceError, UsageError
 if TYPE_CHECKING:
     import torch
 
-# What torch says when memory runs out, beside its own error class: cuBLAS, cuDNN, pinned memory,
-# MPS and the host's allocator raise plain RuntimeErrors.
+# Messages of errors other than torch.OutOfMemoryError: cuBLAS, cuDNN, pinned memory, MPS and the
+# host's allocator raise plain RuntimeErrors when memory runs out.
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|not enough memory|can't allocate memory|ALLOC_FAILED|ALLOCATION_FAILED|"
     r"cudaErrorMemoryAllocation|CUBLAS_STATUS_NOT_INITIALIZED|unable to find an engine",
@@ -38,7 +38,7 @@ def dtype_of(precision: str) -> torch.dtype:
 
 
 def pick_device(device: str) -> torch.device:
-    """The device that a name stands for.
+    """Resolve the name of a device.
 
     Under torchrun `auto` and `cuda` are each process's own GPU. Raises DeviceError if this machine
     lacks it, UsageError if no machine has it.
@@ -62,13 +62,13 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """Resolve `auto`, and refuse what would run a hundred times slower than fp32."""
+    """Resolve `auto`; refuse a precision that would be a hundred times slower than fp32."""
     if precision == "auto":
         return "bf16" if _multiplies_bf16(device) else "fp32"
     if precision not in DTYPES:
         raise DeviceError(f'there is no precision "{precision}"', hint="use fp32, bf16 or fp16")
     if precision == "fp16" and device.type == "cpu":
-        raise DeviceError("a CPU does not multiply in fp16", hint="use --precision bf16 or fp32")
+        raise DeviceError("fp16 is not supported on the CPU", hint="use --precision bf16 or fp32")
     return precision
 
 
@@ -76,7 +76,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
     import torch
 
     if device.type == "cuda":
-        with torch.cuda.device(device):  # or the current GPU would speak for the chosen one
+        with torch.cuda.device(device):  # or torch would report on the current GPU
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -102,7 +102,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(device: torch.device) -> None:
-    """Return what torch keeps for later to the device."""
+    """Return the memory that torch caches to the device."""
     import torch
 
     if device.type == "cuda":
@@ -112,7 +112,7 @@ def free_memory(device: torch.device) -> None:
 
 
 def upload(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Copy `tensor` to `device`; to a CUDA device through pinned memory, so that nobody waits."""
+    """Copy `tensor` to `device`; to a CUDA device through pinned memory, without waiting."""
     if device.type != "cuda" or tensor.is_cuda:
         return tensor.to(device)
     pinned = tensor if tensor.is_pinned() else tensor.pin_memory()

@@ -1,4 +1,4 @@
-"""The torchrun environment, and nothing else: who am I, how many are we, and what do we share.
+"""The environment of torchrun: rank, world size, and what processes exchange.
 
 Without torchrun everything here is the identity, so that one process runs the same code as many.
 `batch`, `eval` and `train` use it; torch is imported only if there are several processes.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 OBJECTS_TIMEOUT = timedelta(days=7)
-_objects: Any = None  # the process group of objects and barriers
+_objects: Any = None  # the process group for objects and barriers
 
 
 def rank() -> int:
@@ -30,7 +30,7 @@ def rank() -> int:
 
 
 def local_rank() -> int:
-    """This process's number on its machine: which GPU is its own."""
+    """This process's number on its machine, which is also the index of its GPU."""
     return _number("LOCAL_RANK", 0)
 
 
@@ -51,16 +51,16 @@ def _number(variable: str, alone: int) -> int:
 
 
 def is_first() -> bool:
-    """True in the one process that writes files and speaks."""
+    """True in the one process that prints and writes files."""
     return rank() == 0
 
 
 @contextmanager
 def joined(device: torch.device | None = None) -> Iterator[None]:
-    """Meet the other processes for the length of a run.
+    """Connect to the other processes for the length of a run.
 
-    device: the GPU whose tensors are summed, by nccl. Without one, gloo carries everything. Objects
-    and barriers always go through gloo and wait long, as one process may be reading or writing.
+    device: the GPU whose tensors are summed, by nccl; without one, gloo is used for everything.
+    Objects and barriers always use gloo and wait long, as one process may be reading or writing.
     Raises DeviceError if processes share a GPU, which nccl cannot serve.
     """
     global _objects
@@ -97,18 +97,18 @@ def _require_own_gpus(meeting: Any, gpu: str) -> None:
     users = [n for n in range(world_size()) if meeting.get(f"gpu/{n}").decode() == gpu]
     if len(users) > 1:
         raise DeviceError(
-            f"processes {', '.join(map(str, users))} would train on the same GPU, each needs its "
-            "own",
+            f"processes {', '.join(map(str, users))} would train on one GPU, but each needs "
+            "its own",
             hint="start as many processes as there are GPUs (--nproc-per-node), without "
             "--device cuda:N",
         )
 
 
 def store() -> Any:
-    """The key-value store torchrun runs: for processes that must not wait for one another."""
+    """The key-value store that torchrun runs, for processes that must not wait for one another."""
     from torch.distributed import PrefixStore, TCPStore
 
-    # https://pytorch.org/docs/stable/elastic/run.html: the launcher's own store outlives us all.
+    # https://pytorch.org/docs/stable/elastic/run.html: the launcher's store outlives all processes.
     hosted = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     shared = TCPStore(
         os.environ["MASTER_ADDR"],
@@ -158,7 +158,7 @@ def _all_gather(tensor: Tensor) -> list[Tensor]:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in any process; no GPU is waited for."""
+    """Whether `flag` is set in any process; does not wait for a GPU."""
     return any(gather(flag))
 
 

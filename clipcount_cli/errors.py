@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
 
 
 class ClipCountError(Exception):
-    """A failure with a message for the user; `hint` says what to do next."""
+    """A failure with a message for the user; `hint` is what to do next."""
 
     exit_code = ExitCode.FAILED
 
@@ -43,11 +43,11 @@ class CountError(ClipCountError):
 
 
 class ImageReadError(ClipCountError):
-    """One image cannot be read: missing, broken, cut off, too large, too long."""
+    """An image cannot be read: missing, damaged, truncated, too large or too long."""
 
 
 class WeightsError(ClipCountError):
-    """Weights are missing, damaged, or not what their name promises."""
+    """Weights are missing, damaged, or not what was expected."""
 
 
 class DownloadError(WeightsError):
@@ -55,7 +55,7 @@ class DownloadError(WeightsError):
 
 
 class DataError(ClipCountError):
-    """A data set is not as its layout promises."""
+    """A data set is incomplete, or does not follow its layout."""
 
 
 class TrainingError(ClipCountError):
@@ -67,19 +67,19 @@ class DeviceError(ClipCountError):
 
 
 class UsageError(ClipCountError):
-    """A request makes no sense, or would overwrite something."""
+    """A request is contradictory, or would overwrite something."""
 
     exit_code = ExitCode.USAGE
 
 
 class InterruptedRunError(ClipCountError):
-    """The user, or the machine, stopped a run; what is finished is kept."""
+    """The user or the system stopped a run; finished work is kept."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
 def in_python(text: str) -> str:
-    """Word the options in a message as arguments: `--tiles 4` as `tiles=4`."""
+    """Rewrite the options in a message as arguments: `--tiles 4` as `tiles=4`."""
     return re.sub(r"--([a-z]+) (?:(\d+|N)|([a-z]+\d*))\b", _as_argument, text)
 
 

@@ -1,4 +1,4 @@
-"""The optional packages: what each extra installs, and the hint for whoever needs it."""
+"""The optional packages: what each extra installs, and the hint that names it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _PACKAGES = {"heif": "pillow-heif", "tiff": "tifffile imagecodecs", "xlsx": "ope
 
 
 def install_hint(extra: str) -> str:
-    """What to type to get `extra`, wherever clipcount itself was installed from.
+    """The command that installs `extra`, wherever clipcount itself was installed from.
 
     `pip install 'clipcount-cli[extra]'` would fetch another copy from PyPI over a checkout.
     """

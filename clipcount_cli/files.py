@@ -19,8 +19,8 @@ from clipcount_cli.locks import try_lock
 
 _MAX_STEM_BYTES = 200  # of a temporary name; file systems allow 255 in all
 
-# Unlike Path.is_dir and its like before Python 3.14, these answer False for a name that is too long
-# or lies in a locked folder: whoever opens it then words the reason.
+# Unlike Path.is_dir and its like before Python 3.14, these return False for a name that is too long
+# or lies in a locked folder; opening it then reports the reason.
 is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
 TEMPORARY_PREFIX = ".tmp-"  # how the name of an unfinished file begins
 
@@ -34,7 +34,7 @@ def require_distinct(*paths: Path | None) -> None:
 
 
 def is_same_file(first: Path, second: Path) -> bool:
-    """Whether both name one file, by whatever links; also one that is yet to be written."""
+    """Whether both name one file, links resolved; also for a file that does not exist yet."""
     try:
         return first.samefile(second)
     except OSError:
@@ -58,7 +58,7 @@ def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
 
 
 def require_suffix(path: Path | None, option: str, *suffixes: str) -> None:
-    """Raise UsageError if the name of `path` promises another format than `option` writes."""
+    """Raise UsageError if the suffix of `path` is not one that `option` writes."""
     if path is not None and path.suffix.lower() not in suffixes:
         known = [suffix for suffix in suffixes if suffix]
         raise UsageError(
@@ -70,7 +70,7 @@ def require_suffix(path: Path | None, option: str, *suffixes: str) -> None:
 def require_replaceable(*paths: Path | None) -> None:
     """Raise ClipCountError if an existing file cannot be replaced; nothing is changed.
 
-    On Windows that is so while another program, such as Excel, holds it open.
+    On Windows that is the case while another program, such as Excel, has it open.
     """
     for path in paths:
         if path is None or not exists(path):
@@ -87,7 +87,7 @@ def require_replaceable(*paths: Path | None) -> None:
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it into place if the block ends well.
 
-    What a killed writer left behind is deleted by the next one. Raises ClipCountError if the file
+    Files left by a killed writer are deleted by the next one. Raises ClipCountError if the file
     system does not let the file be written.
     """
     try:
@@ -113,7 +113,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left unfinished in `folder`; nobody else may be writing."""
+    """Delete unfinished files of killed processes in `folder`; no other process may be writing."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
         with suppress(OSError):
             leftover.unlink()
@@ -137,7 +137,7 @@ def _temporary_beside(path: Path) -> tuple[Path, int]:
 
 
 def _remove_abandoned(temporary: Path) -> None:
-    """Delete a temporary file whose writer was killed: nobody holds its lock."""
+    """Delete a temporary file whose writer was killed, so that its lock is free."""
     with suppress(OSError), temporary.open("rb+") as file:
         if try_lock(file.fileno()):
             temporary.unlink()
@@ -150,7 +150,7 @@ def _is_open_as(handle: int, path: Path) -> bool:
 
 
 def _settle(written: Path, mode: int) -> None:
-    """Put a file on the disk itself, with the permissions that it was created with."""
+    """Flush a file to the disk itself, with the permissions that it was created with."""
     with written.open("rb+") as file:
         os.fsync(file.fileno())
     if written.stat().st_mode != mode:  # its writer replaced it
@@ -158,7 +158,7 @@ def _settle(written: Path, mode: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names of a folder's files on the disk itself; Windows does so by itself."""
+    """Flush a folder's entries to the disk itself; Windows does so on its own."""
     if sys.platform != "win32":
         with suppress(OSError):  # not every file system knows it
             handle = os.open(folder, os.O_RDONLY)
@@ -169,7 +169,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> ClipCountError:
-    """Word an OSError met while writing `path`."""
+    """The error for an OSError raised while writing `path`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return ClipCountError(f"no space left to write {path}", hint="free some space, run again")
     reason = error.strerror or str(error)
@@ -193,9 +193,9 @@ class AppendOnlyFile:
             raise write_error(path or Path("stdout"), error) from error
 
     def append(self, piece: bytes) -> None:
-        """Put `piece` on disk as a whole; if that fails, the file stays as it was.
+        """Write `piece` to disk as a whole; if that fails, the file stays as it was.
 
-        Raises BrokenPipeError if nobody reads stdout any more: the command ends silently.
+        Raises BrokenPipeError if nothing reads stdout any more: the command ends silently.
         """
         size = None if self.path is None else os.fstat(self._stream.fileno()).st_size
         try:

@@ -18,7 +18,7 @@ Stop = Callable[[], bool]  # whether a run should end, checked between two steps
 
 @dataclass
 class Interruption:
-    """Whether the user, or the system, requested the run to end."""
+    """Whether the user or the system has requested the run to end."""
 
     notice: str = ""  # printed at the first signal
     requested: bool = False
@@ -36,7 +36,7 @@ class Interruption:
             raise InterruptedRunError("")
 
     def restore(self) -> None:
-        """Give every signal its previous handler back."""
+        """Restore the previous handler of every signal."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 

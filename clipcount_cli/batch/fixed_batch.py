@@ -1,10 +1,10 @@
-"""The network, always called with one batch shape, so that a result never depends on its company.
+"""The network, always called with one batch shape, so that no result depends on the other rows.
 
 pipeline.py -> [fixed_batch.py] -> counting/counter.py
-At equal shape a row of a batch is bit-identical whatever the other rows hold; at another shape it
-is not (in bf16 the same window gives 49.93 alone and 50.02 in a batch of two).
+For one batch shape, the result of a row is bit-identical, whatever the other rows hold; for another
+shape it is not (in bf16 the same window gives 49.93 alone and 50.02 in a batch of two).
 On a GPU the host waits once per batch, for the counts: images are uploaded from pinned memory, cut
-into windows and summed there, and densities are copied back only if somebody draws them.
+into windows and summed there, and densities are copied back only if they are drawn.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from clipcount_cli.counting.windows import Origin, Pixels, cut_window
 from clipcount_cli.devices import free_memory, is_out_of_memory, upload
 from clipcount_cli.errors import quantity
 
-FeatureRow = tuple[PatchFeatures, int]  # a batch, and a row of it
+FeatureRow = tuple[PatchFeatures, int]  # a batch, and the index of a row in it
 _T = TypeVar("_T")
 
 
 class Decoded(NamedTuple):
     """What the network found in each row of a batch, in the host's memory."""
 
-    counts: list[float] | None  # what the window adds to its image's count; None on a CPU
+    counts: list[float] | None  # each window's share of the count of its image; None on a CPU
     densities: NDArray[np.float32] | None  # (K, 384, 384) as the network gives them
 
 
@@ -47,7 +47,7 @@ class _Found(NamedTuple):
 
 
 class FixedBatch:
-    """The network, always called with one batch shape, which halves where memory runs out."""
+    """The network, always called with one batch shape, which halves if memory runs out."""
 
     def __init__(self, counter: Counter, size: int) -> None:
         self.counter = counter
@@ -57,7 +57,7 @@ class FixedBatch:
         self._issuing = threading.Lock()
 
     def stage(self, pixels: Pixels) -> Pixels | Tensor:
-        """Put an image where the device can fetch it while the host goes on."""
+        """Put an image in memory that the device can read while the host continues."""
         if self.device.type != "cuda":
             return pixels
         try:
@@ -98,7 +98,7 @@ class FixedBatch:
         weights: Sequence[NDArray[np.float32]],
         with_densities: bool,
     ) -> Decoded:
-        """Find the prompts in K windows; weights: what each window's pixels contribute (2, 384).
+        """Find the prompts in K windows; weights: the share of each window's pixels (2, 384).
 
         On a CPU the caller blends the densities and sums the map.
         """
@@ -115,13 +115,13 @@ class FixedBatch:
             densities, counts = _joined(self._in_batches(network, len(rows)))
             if counts is None:
                 return Decoded(None, densities[: len(rows)].numpy())
-            copies, arrived = _begin_copies([counts, densities] if with_densities else [counts])
+            copies, arrived = _start_copies([counts, densities] if with_densities else [counts])
         if arrived is not None:
             arrived.synchronize()
         return Decoded(copies[0].tolist(), copies[1].numpy() if with_densities else None)
 
     def _in_turn(self) -> AbstractContextManager[Any]:
-        """One thread at a time gives work to a GPU; every core of a CPU works for itself."""
+        """Let one thread at a time use a GPU; on a CPU, threads are independent."""
         return self._issuing if self.on_gpu else nullcontext()
 
     def _cut(self, windows: Sequence[tuple[Pixels | Tensor, Origin]]) -> Tensor:
@@ -135,7 +135,7 @@ class FixedBatch:
         return batch
 
     def _summed(self, densities: Tensor, weights: Sequence[NDArray[np.float32]]) -> Tensor:
-        """What each window adds to the count of its image, (K,)."""
+        """The contribution of each window to the count of its image, (K,)."""
         shares = upload(torch.from_numpy(np.stack(weights)), self.device)  # (K, 2, 384)
         weighted = densities * shares[:, 0, :, None] * shares[:, 1, None, :]
         return weighted.sum(dim=(1, 2)) / DENSITY_SCALE
@@ -154,12 +154,12 @@ class FixedBatch:
                     raise
                 if self.size == 1:
                     raise does_not_fit(self.device) from error
-            self.size //= 2  # out here the failed call's tensors are free
+            self.size //= 2  # here, the tensors of the failed call are free
             free_memory(self.device)
             console.warn(
                 f"the memory of {self.device} is full: continuing with "
                 f"{quantity(self.size, 'window')} at a time, which may change a count's last "
-                f"digits; with --batch-windows {self.size} all are alike"
+                f"digits; --batch-windows {self.size} makes all counts alike"
             )
         return parts
 
@@ -169,8 +169,8 @@ def _filled(rows: Sequence[_T], size: int) -> list[_T]:
     return [*rows, *[rows[-1]] * (size - len(rows))]
 
 
-def _begin_copies(tensors: Sequence[Tensor]) -> tuple[list[Tensor], torch.cuda.Event | None]:
-    """Begin to copy to the host; complete once the event has arrived, or at once without one."""
+def _start_copies(tensors: Sequence[Tensor]) -> tuple[list[Tensor], torch.cuda.Event | None]:
+    """Start copying to the host; complete once the event has arrived, or at once without one."""
     if not tensors[0].is_cuda:
         return [tensor.cpu() for tensor in tensors], None
     copies = []
@@ -184,7 +184,7 @@ def _begin_copies(tensors: Sequence[Tensor]) -> tuple[list[Tensor], torch.cuda.E
 
 @torch.inference_mode()
 def gather(rows: Sequence[FeatureRow]) -> PatchFeatures:
-    """The features of single windows, from whatever batches they were encoded in."""
+    """Collect the features of single windows from the batches in which they were encoded."""
     parts = []
     for _, group in itertools.groupby(rows, key=lambda row: id(row[0])):
         members = list(group)
@@ -201,7 +201,7 @@ def gather(rows: Sequence[FeatureRow]) -> PatchFeatures:
 
 
 def _joined(parts: Sequence[Any]) -> Any:
-    """Tensors, or tuples of tensors and None, one after the other."""
+    """Concatenate tensors, or tuples of tensors and None."""
     first = parts[0]
     if len(parts) == 1 or first is None:
         return first

@@ -27,14 +27,14 @@ from clipcount_cli.errors import ClipCountWarning, ImageReadError, in_python
 
 
 class _Images:
-    """Images on their way into the pipeline, which asks for each once, by its number."""
+    """Images that wait for the pipeline, which takes each of them once, by its number."""
 
     def __init__(
         self, images: Iterable[ImageLike], prompts: tuple[str, ...], selection: Selection
     ) -> None:
         self._images, self._prompts, self._selection = images, prompts, selection
         self._waiting: dict[str, ImageLike] = {}
-        self._lock = threading.Lock()  # jobs are made in one thread, read in others
+        self._lock = threading.Lock()  # jobs are made in one thread and read in others
 
     def jobs(self) -> Iterator[Job]:
         for number, image in enumerate(self._images):
@@ -57,21 +57,21 @@ def count_many(
     selection: Selection = FIRST_PAGE,
 ) -> Iterator[Counts]:
     """Yield the counts of each image, in order: see `clipcount_cli.api.Counter.count_many`."""
-    asked = checked(prompts, tiles)
-    if not asked:
+    requested = checked(prompts, tiles)
+    if not requested:
         return (Counts([]) for _ in images)
-    waiting = _Images(images, tuple(dict.fromkeys(asked)), selection)
-    return _counted(counter, waiting, asked, tiles, workers)
+    waiting = _Images(images, tuple(dict.fromkeys(requested)), selection)
+    return _counted(counter, waiting, requested, tiles, workers)
 
 
 def _counted(
     counter: Counter,
     images: _Images,
-    asked: list[str],
+    requested: list[str],
     tiles: Tiles,
     workers: int | None,
 ) -> Iterator[Counts]:
-    for unread in counter.unread_parts(asked):
+    for unread in counter.unread_parts(requested):
         warnings.warn(unread, ClipCountWarning, stacklevel=3)
     pipeline = default_pipeline(BatchRequest([], "-", tiles=tiles, workers=workers), counter)
     pipeline.on_result, pipeline.view, pipeline.read = _with_pixels, kept_view, images.read
@@ -81,21 +81,21 @@ def _counted(
                 warnings.warn(in_python(outcome.fault), ClipCountWarning, stacklevel=3)
                 yield Counts([], error=ImageReadError(outcome.fault))
             else:
-                yield _counts(outcome, asked, counter.windows.side_px)
+                yield _counts(outcome, requested, counter.windows.side_px)
 
 
 def _with_pixels(_job: Job, pixels: Pixels, result: CountResult) -> CountResult:
     return replace(result, pixels=pixels)
 
 
-def _counts(outcome: Outcome, asked: list[str], side_px: int) -> Counts:
+def _counts(outcome: Outcome, requested: list[str], side_px: int) -> Counts:
     found = {result.prompt: result for result in outcome.extras}
-    results = [found[prompt] for prompt in asked]
+    results = [found[prompt] for prompt in requested]
     notes = dict.fromkeys(note for note in outcome.notes if note)
     tiles = max(1, round(min(results[0].density.shape) / side_px))
     return Counts(results, tiles, map(Notice, notes))
 
 
 def _name(image: ImageLike, number: int) -> str:
-    """How messages call an image."""
+    """The name of an image in messages."""
     return os.fspath(image) if isinstance(image, str) else f"image {number}"

@@ -1,4 +1,4 @@
-"""`--masks DIR`: which mask belongs to which image.
+"""`--masks DIR`: find the mask of each image.
 
 plan.py -> [masks.py]; counting/masks.py reads them, pictures.py counts inside their regions.
 """
@@ -17,9 +17,9 @@ SUFFIXES = (".png", ".tif", ".tiff")
 
 
 def find_mask(folder: Path, image: str) -> Path | None:
-    """The mask of `image`: `<stem>.png` or `.tif` in the image's own sub-folder, else in DIR.
+    """The mask of `image`: `<stem>.png` or `.tif` in the image's own sub-folder, else in `folder`.
 
-    A page, `a.tif#3`, may have a mask of its own, `a#3.png`; else `a.png` is that of all pages.
+    A page, `a.tif#3`, may have a mask of its own, `a#3.png`; otherwise all pages use `a.png`.
     """
     name = PurePosixPath(as_name(image))
     inner = "" if name.is_absolute() or ".." in name.parts else name.parent
@@ -33,13 +33,13 @@ def find_mask(folder: Path, image: str) -> Path | None:
 
 
 def with_masks(plan: Plan, folder: Path) -> Plan:
-    """The plan whose images without a mask are faults; raises UsageError if none has one."""
+    """Mark the images without a mask as failed; raises UsageError if none has one."""
     jobs = [_checked(job, folder) for job in plan.jobs]
-    lacking = [job.image for job in jobs if job.fault]
-    if lacking and len(lacking) == len(jobs):
+    unmasked = [job.image for job in jobs if job.fault]
+    if unmasked and len(unmasked) == len(jobs):
         raise UsageError(
-            f"{folder} holds no mask for any of the images: {shortened(lacking, 3)}",
-            hint="masks are called like their images, a.png or a.tif for a.jpg",
+            f"{folder} has no mask for any of the images: {shortened(unmasked, 3)}",
+            hint="a mask is named after its image: a.png or a.tif for a.jpg",
         )
     return plan.with_jobs(jobs)
 
@@ -52,7 +52,7 @@ def _checked(job: Job, folder: Path) -> Job:
 
 
 def require_masks(folder: Path, sources: list[str]) -> None:
-    """Raise UsageError if `folder` is none, or its masks would be counted as images."""
+    """Raise UsageError if `folder` is not a folder, or its masks would be counted as images."""
     if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder", hint="--masks takes a folder of masks")
     for source in filter(os.path.isdir, sources):

@@ -1,7 +1,7 @@
-"""What the processes of one batch send each other: JSON, and the bytes of images behind it.
+"""The messages between the processes of one batch: JSON, followed by the bytes of images.
 
 processes.py -> [messages.py]
-Whoever reaches the store's port can write into it, so nothing read from it may be able to run code.
+Anyone who reaches the store's port can write into it, so reading a message must never run code.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def encode_jobs(jobs: Sequence[Job]) -> bytes:
 
 
 def decode_jobs(data: bytes) -> list[Job]:
-    """The jobs that `encode_jobs` was given; raises ClipCountError for anything else."""
+    """Decode what `encode_jobs` returned; raises ClipCountError for anything else."""
     try:
         return [_job(cells) for cells in _list(json.loads(data))]
     except (ValueError, TypeError) as error:
@@ -44,7 +44,7 @@ def _job(cells: Any) -> Job:
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
-    """An outcome as one line of JSON, then the bytes of its thumbnails."""
+    """Encode an outcome as one line of JSON, followed by the bytes of its thumbnails."""
     thumbnails = [made.thumbnail or () for made in outcome.extras if made is not None]
     parts = [part for thumbnail in thumbnails for part in thumbnail]
     extras = [
@@ -56,7 +56,7 @@ def encode_outcome(outcome: Outcome) -> bytes:
 
 
 def decode_outcome(data: bytes) -> Outcome:
-    """The outcome that `encode_outcome` was given; raises ClipCountError for anything else."""
+    """Decode what `encode_outcome` returned; raises ClipCountError for anything else."""
     from clipcount_cli.batch.pipeline import Outcome
 
     line, _, blob = data.partition(b"\n")
@@ -75,7 +75,7 @@ def decode_outcome(data: bytes) -> Outcome:
 
 
 def _made(extras: Iterable[Any], blob: bytes) -> Iterator[Made | None]:
-    """What was made of each result; the parts of thumbnails follow one another in `blob`."""
+    """The extras of each result; the parts of thumbnails follow one another in `blob`."""
     from clipcount_cli.batch.pictures import Made, Thumbnail  # loads torch
 
     start = 0
@@ -116,6 +116,6 @@ def _number(value: Any) -> int | None:
 
 def _no_message(error: Exception) -> ClipCountError:
     return ClipCountError(
-        f"another process sent what is no part of this run: {error}",
+        f"another process sent a message that does not belong to this run: {error}",
         hint="start the run again, on a network that only its machines can reach",
     )

@@ -1,4 +1,4 @@
-"""What the files of a result are called: heatmaps and positions.
+"""The names of the files of a result: heatmaps and positions.
 
 pictures.py, points.py -> [names.py]
 """
@@ -13,10 +13,10 @@ MAX_NAME_BYTES = 200  # file systems allow 255, and a temporary file may add to 
 
 
 def result_path(folder: Path, image: str, prompt: str, suffix: str) -> Path:
-    """Where the file of a result lies: in the image's own sub-folder; no two results share a path.
+    """The path of a result's file, in the image's own sub-folder; no two results share a path.
 
     The prompt is the part between the last two dots and holds none itself, so the rest is the
-    image's whole name. What the name cannot say as it is is told apart by a digest.
+    image's whole name. A digest is added if characters had to be replaced.
     """
     parts = [part for part in image.split("/") if part not in ("", ".")]
     clean = [_file_name(part) for part in parts]

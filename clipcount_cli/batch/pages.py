@@ -1,4 +1,4 @@
-"""Choose what is read of stacks: one page, a projection, or a job, and so rows, for each page.
+"""Choose what to read of a stack: one page, a projection, or each page as a job of its own.
 
 plan.py -> [pages.py] -> run.py
 """
@@ -15,15 +15,15 @@ from clipcount_cli.counting.images import count_pages
 from clipcount_cli.counting.stacks import Selection
 from clipcount_cli.errors import ImageReadError
 
-_READERS = 8  # of headers, which take longer to arrive than to read
+_READERS = 8  # threads that read headers, mostly waiting for the disk
 
 
 def select_pages(plan: Plan, selection: Selection, all_pages: bool) -> list[Job]:
-    """Jobs that read the page and channel of `selection`, or every page of that channel.
+    """Make each job read the page and channel of `selection`, or split it into all pages.
 
-    Each of all pages is a job, named `a.tif#1`, `a.tif#2`, ...; a file of one page keeps its name.
-    One that cannot be read stays one job, which fails when it is counted; so does a page that the
-    prompts name and the file lacks.
+    With `all_pages`, each page is a job named `a.tif#1`, `a.tif#2`, ...; a file of one page keeps
+    its name. A file that cannot be read stays one job, which fails when it is counted; so does a
+    page that the prompts name and the file lacks.
     """
     jobs = [job._replace(page=selection.page, channel=selection.channel) for job in plan.jobs]
     if not all_pages:

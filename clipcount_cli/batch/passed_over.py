@@ -1,4 +1,4 @@
-"""Files in a searched folder that are no images by their names: never silently left out.
+"""Files in a searched folder whose names are not those of images: never skipped silently.
 
 plan.py -> [passed_over.py]
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from clipcount_cli.files import is_same_file
 
 _MAX_SUFFIXES_SHOWN = 8
-# Images and films in formats that a user may export from: microscopes, slide scanners, cameras.
+# Formats of microscopes, slide scanners and cameras, which their software can export as images.
 _EXPORTABLE = """
 .czi .nd2 .lif .lsm .oib .oif .vsi .ims .zvi .dv .stk .svs .ndpi .mrxs .scn .bif .dcm .nii .mrc
 .nef .cr2 .cr3 .arw .dng .raf .orf .rw2 .psd .xcf .svg .pdf .eps .jxl .jxr .hdr .exr
@@ -22,7 +22,7 @@ _EXPORTABLE = """
 
 
 def passed_over_by_suffix(paths: Iterable[str], own_files: Sequence[Path]) -> Counter[str]:
-    """How many of `paths` have each suffix, in lower case; the run's own files are left out."""
+    """Count `paths` by suffix, in lower case, without the run's own files."""
     names = {path.name for path in own_files}
     return Counter(
         os.path.splitext(path)[1].lower()  # noqa: PTH122 - pathlib would lose a second in 100,000
@@ -33,14 +33,14 @@ def passed_over_by_suffix(paths: Iterable[str], own_files: Sequence[Path]) -> Co
 
 
 def passed_over_notice(suffixes: Counter[str]) -> str:
-    """One sentence on the files that were passed over, and what to do about them."""
+    """One sentence about the files that were skipped, and what to do about them."""
     by_number = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
     shown = [
         f"{number} {suffix or 'without a suffix'}"
         for suffix, number in by_number[:_MAX_SUFFIXES_SHOWN]
     ]
     if others := sum(number for _, number in by_number[_MAX_SUFFIXES_SHOWN:]):
-        shown.append(f"{others} others")
+        shown.append(f"{others} more")
     exportable = [suffix for suffix, _ in by_number if suffix in _EXPORTABLE.split()]
     advice = f" (to count in {', '.join(exportable)}, export TIFF or PNG)" if exportable else ""
-    return f"passed over, not named like images: {', '.join(shown)}{advice}"
+    return f"skipped, not named like images: {', '.join(shown)}{advice}"

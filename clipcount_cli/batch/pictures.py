@@ -1,6 +1,6 @@
-"""What a batch makes of each result: heatmap, positions, thumbnail, counts of regions.
+"""Make what was requested of each result: heatmap, positions, thumbnail, counts of regions.
 
-Called by pipeline.py in its workers, before the row is written: a row on disk has its files.
+pipeline.py calls it in a worker before the row is written, so a row on disk has its files.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Thumbnail(NamedTuple):
 
 
 class Made(NamedTuple):
-    """What is made of one result, beside files."""
+    """What is made of one result, in addition to files."""
 
     thumbnail: Thumbnail | None = None
     regions: tuple[tuple[str, float], ...] | None = None  # name and count; None without a mask
@@ -61,7 +61,7 @@ class ResultMaker:
 
     @property
     def needs_full_size(self) -> bool:
-        """Whether the image is needed as it was, not as the network sees it."""
+        """Whether the image is needed at its own size, not as the network sees it."""
         return any(path is not None for path in (self.heatmaps, self.points, self.masks))
 
     def __call__(self, job: Job, pixels: Pixels, result: CountResult) -> Made:
@@ -109,7 +109,7 @@ def thumbnail(pixels: Pixels, density: Density) -> Thumbnail:
 
 
 def _overlay(density: Density) -> bytes:
-    """Density as a palette PNG in the colours of a heatmap, clear where there is nothing."""
+    """Draw a density as a palette PNG in the colours of a heatmap, transparent where it is zero."""
     seen = Image.fromarray(density * np.float32(DENSITY_SCALE))
     seen.thumbnail(OVERLAY_PX, Image.Resampling.BOX)
     levels = np.rint(np.sqrt(np.clip(np.asarray(seen), 0, 1)) * (OVERLAY_LEVELS - 1))

@@ -56,7 +56,7 @@ from clipcount_cli.interrupts import Stop
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
 GPU_CALLS = 2  # at a time: one is computed while the next is prepared
-FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image, so that it stalls nobody
+FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image before it stalls the others
 
 
 class Outcome(NamedTuple):
@@ -95,14 +95,14 @@ class Pipeline:
     read: Callable[[Job], DecodedImage] = read_job
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
-        """Yield an outcome per job, in order; once `stop` says so, only finish what is begun."""
+        """Yield an outcome per job, in order; once `stop` is true, only finish what was started."""
         with closing(self.steps(jobs, stop)) as steps:
             yield from (outcome for outcome in steps if outcome is not None)
 
     def steps(
         self, jobs: Iterable[Job | None], stop: Stop
     ) -> Generator[Outcome | None, None, None]:
-        """As `run`, but None is yielded between outcomes, and a None among jobs means: not now."""
+        """Like `run`, but also yields None between outcomes; a job None means: none for now."""
         threads = torch.get_num_threads()
         with (
             ThreadPoolExecutor(self.workers, "worker", _use_one_core) as workers,

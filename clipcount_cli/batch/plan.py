@@ -1,8 +1,8 @@
-"""What a batch does: which images, in which order, and what is counted in each.
+"""The plan of a batch: which images, in which order, and what to count in each.
 
 commands -> [plan.py] -> run.py -> pipeline.py
-Nothing is opened here but folders and lists of prompts, so that a hundred thousand images are
-planned in seconds.
+Only folders and lists of prompts are opened, so that planning a hundred thousand images takes
+seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.errors import ClipCountError, DataError, UsageError, quantity, shortened
 from clipcount_cli.files import as_name, as_text, exists, is_folder
 
-_MAX_NAMED = 3  # examples; the rest is a number
+_MAX_NAMED = 3  # examples in a message
 
 
 class Job(NamedTuple):
@@ -33,14 +33,14 @@ class Job(NamedTuple):
     image: str  # its name in the results
     path: str
     prompts: tuple[str, ...]
-    fault: str = ""  # why it cannot be counted, where that is known without opening it
-    counted_before: tuple[str, ...] = ()  # further prompts of the image, which an earlier run did
+    fault: str = ""  # why it cannot be counted, if that is known without opening it
+    counted_before: tuple[str, ...] = ()  # other prompts of the image, counted by an earlier run
     page: Page | None = None  # of a stack, from 1
     channel: int | None = None
 
     @property
     def selection(self) -> Selection:
-        """What is read of the image file."""
+        """The page and channel to read of the image file."""
         return Selection(self.page, self.channel)
 
 
@@ -49,7 +49,7 @@ PagePrompts = Mapping[str, Mapping[int, tuple[str, ...]]]  # image -> page (from
 
 @dataclass(frozen=True)
 class Plan:
-    """All jobs in the order of their rows, what to print about them, what resuming compares."""
+    """All jobs in the order of their rows, notices about them, and what resuming compares."""
 
     jobs: list[Job]
     notices: list[str] = field(default_factory=list)
@@ -66,7 +66,7 @@ class Plan:
         return replace(self, jobs=jobs)
 
     def without(self, done: Iterable[Key]) -> list[Job]:
-        """The jobs left when the rows `done` are there: an image may want some of its prompts."""
+        """The jobs without the rows `done`; of an image, only some prompts may be left."""
         have = set(done)
         missing = []
         for job in self.jobs:
@@ -76,7 +76,7 @@ class Plan:
         return [job for job in missing if job.prompts]
 
     def positions(self) -> dict[Key, int]:
-        """Where each row stands in the finished file."""
+        """The position of each row in the finished file."""
         keys = ((job.image, prompt) for job in self.jobs for prompt in job.prompts)
         return {key: position for position, key in enumerate(keys)}
 
@@ -91,7 +91,7 @@ class Found(NamedTuple):
 
 
 def read_list(source: str) -> list[str]:
-    """The paths in a file (`-`: stdin), one per line, or NUL between them as of `find -print0`."""
+    """Read paths from a file (`-`: stdin), one per line or separated by NUL (`find -print0`)."""
     if source == "-" and sys.stdin is None:
         raise DataError("cannot read the list -: stdin is closed", hint="name a file of paths")
     try:
@@ -113,8 +113,8 @@ def make_plan(
 ) -> Plan:
     """Find the images under `sources` (folders and images) and choose what is counted in each.
 
-    left_out: folders not searched, because the run writes images there; own_files: what it writes
-    or reads besides; all_pages: the table of prompts may name single pages, `a.tif#3`.
+    left_out: folders to skip, because the run writes images there; own_files: other files that it
+    reads or writes; all_pages: the table of prompts may name single pages, `a.tif#3`.
     """
     folder = sources[0] if len(sources) == 1 and is_folder(sources[0]) else None
     others: list[str] = []
@@ -164,10 +164,10 @@ def find_images(
 ) -> list[Found]:
     """Every image under `folder`, in natural order; hidden files are left out.
 
-    others: is given the paths of the files that are no images by their names.
+    others: receives the paths of files whose names are not those of images.
 
-    A folder that cannot be searched is found with its `fault`; one with an image's name is found as
-    an image that cannot be read. Links are followed, but never back into a folder they lie in.
+    A folder that cannot be searched is returned with its `fault`, one with an image's name as an
+    image that cannot be read. Links are followed, but never back into a parent folder.
     """
     shut = frozenset(os.path.realpath(path) for path in left_out)
     return _in_natural_order(_search(folder, shut, [] if others is None else others))
@@ -245,14 +245,14 @@ def _with_prompts(
 
 
 def _same_prompts(found: list[Found], prompts: Sequence[str]) -> Plan:
-    asked = tuple(dict.fromkeys(as_text(prompt) for prompt in prompts))
-    if not all(prompt.strip() for prompt in asked):
-        raise UsageError("a prompt is empty", hint='say what to count: --prompt "red apples"')
-    named = ", ".join(f'"{prompt}"' for prompt in asked)
+    wanted = tuple(dict.fromkeys(as_text(prompt) for prompt in prompts))
+    if not all(prompt.strip() for prompt in wanted):
+        raise UsageError("a prompt is empty", hint='name what to count: --prompt "red apples"')
+    named = ", ".join(f'"{prompt}"' for prompt in wanted)
     return Plan(
-        [Job(image.name, image.path, asked, image.fault) for image in found],
+        [Job(image.name, image.path, wanted, image.fault) for image in found],
         [f"counting {named} in every image"],
-        {"prompts": list(asked)},
+        {"prompts": list(wanted)},
     )
 
 
@@ -268,7 +268,7 @@ def _folder_prompts(found: list[Found]) -> Plan:
         notices.append(f"counting in each image what its sub-folder is called: {named}")
     if loose := sum(not image.folder for image in found):
         notices.append(
-            f'nothing says what to count in {loose} images: counting "{GENERIC_PROMPT}" there '
+            f'no prompt for {quantity(loose, "image")}: counting "{GENERIC_PROMPT}" there '
             "(choose with --prompt, --prompts or sub-folders)"
         )
     return Plan(jobs, notices, {"prompts": "names of sub-folders"})
@@ -288,7 +288,7 @@ def _listed_prompts(found: list[Found], folder: str | None, path: Path, all_page
     if missing:
         names = shortened([f'"{name}"{meant}' for name, meant in missing.items()], _MAX_NAMED)
         if len(missing) == len(listed):
-            raise DataError(f"all {len(missing)} images that {path} names {where}: {names}")
+            raise DataError(f"{path} names only images that {where}: {names}")
         notices.append(f"{path} names images that {where}: {names}")
     if unnamed := [image.name for image in found if image.name not in listed]:
         notices.append(f"{path} does not name {_examples(unnamed, 'images')}: left out")
@@ -309,7 +309,7 @@ def _examples(names: Sequence[str], noun: str) -> str:
 
 
 def nothing_to_count(sources: Sequence[str], passed_over: Counter[str]) -> ClipCountError:
-    """The error for a search that found no image."""
+    """The error for a search that found no images."""
     others = f"; {passed_over_notice(passed_over)}" if passed_over else ""
     return ClipCountError(
         f"no image in {', '.join(sources) or 'an empty list'}{others}",

@@ -1,6 +1,6 @@
-"""`--points DIR`: where the objects are, in the columns that `train` reads.
+"""`--points DIR`: positions of the objects, in the columns that `train` reads.
 
-pictures.py writes a file per result, before its row; run.py joins them once all are there.
+pictures.py writes one file per result, before its row; run.py joins them at the end.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ JOINED = "points.csv"  # the positions of all results, as `train` looks for them
 
 
 def write_points(path: Path, image: str, size: tuple[int, int], result: CountResult) -> None:
-    """Write a row per object; a prompt without any gets a row with empty x and y.
+    """Write one row per object; a prompt without any gets a row with empty x and y.
 
     size: width and height of the image, in whose pixels positions are given.
     """
@@ -35,7 +35,7 @@ def write_points(path: Path, image: str, size: tuple[int, int], result: CountRes
 
 
 def join_points(folder: Path, rows: Sequence[ResultRow]) -> int:
-    """Write the positions of all `rows` into one file; how many results have none any more."""
+    """Join the positions of all `rows` in one file; return how many results lack their file."""
     missing = 0
     with atomic_write(folder / JOINED) as temporary, temporary.open("wb") as joined:
         joined.write(f"{','.join(COLUMNS)}\n".encode())

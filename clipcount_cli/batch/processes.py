@@ -1,9 +1,9 @@
-"""One batch, several processes: who counts which image, and how all rows reach one file.
+"""One batch in several processes: how images are shared out, and how all rows reach one file.
 
 commands -> run.py -> [processes.py] -> pipeline.py
 Everything goes through the key-value store that torchrun already runs: an atomic counter hands out
 images one at a time, so that no process idles at the end, and outcomes come back under the image's
-number. No collective operation is waited in, so that a dead process stops nobody from saving.
+number. No process waits in a collective operation, so a dead one does not keep others from saving.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from clipcount_cli.interrupts import Stop
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome, Pipeline
 
-Outcomes = Generator["Outcome", None, None]  # to be closed, which ends the workers
+Outcomes = Generator["Outcome", None, None]  # closing it ends the workers
 ShareOut = Callable[["Pipeline", Sequence[Job], Stop], Outcomes]
 
 JOBS_PER_KEY = 500
-MIN_HELD = 4  # images a process always may hold, so that none waits for its own reading
-MAX_BLOCK = 16  # images taken at once, as each visit to the store costs as much as a small image
+MIN_HELD = 4  # images that a process may always hold, so that it never waits for reading
+MAX_BLOCK = 16  # images taken at once: each access to the store costs as much as a small image
 AHEAD = 1024  # images that may be claimed beyond the last row written: bounds the store's memory
 POLL_S = 0.02
 SHUTDOWN_TIMEOUT_S = 3.0  # how long the first process waits for the others to end
-SILENCE_TIMEOUT_S = 10.0  # after a signal, how long without any news others are waited for
+SILENCE_TIMEOUT_S = 10.0  # after a signal, how long to wait for others without any news
 
 
 def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Outcomes:
@@ -46,7 +46,7 @@ def alone(pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Outcomes:
 
 @contextmanager
 def joined() -> Iterator[Team]:
-    """Meet the other processes for one run; however it ends here, the others are told."""
+    """Join the other processes for one run; however it ends here, the others learn of it."""
     team = Team(distributed.store(), distributed.rank(), distributed.world_size())
     try:
         yield team
@@ -60,14 +60,14 @@ class Team:
     def __init__(self, store: Any, rank: int, size: int) -> None:
         self.store, self.rank = store, rank
         self._others = [other for other in range(size) if other != rank]
-        self._claimed: deque[int] = deque()  # here, and not yet counted
+        self._claimed: deque[int] = deque()  # by this process, not yet counted
         self._written = 0  # by the first process: outcomes passed on without a gap
         self._page: tuple[int, list[Job]] = (-1, [])
 
     def lead(self, pipeline: Pipeline, jobs: Sequence[Job], stop: Stop) -> Outcomes:
-        """Share out jobs, count along, and yield all outcomes in order.
+        """Share out jobs, count some of them, and yield all outcomes in order.
 
-        Once `stop` says so, yields what others still deliver, leaving gaps where a process died.
+        Once `stop` is true, yields what others still deliver, with gaps if a process died.
         """
         self._publish(jobs)
         outcomes: dict[int, Outcome] = {}
@@ -95,12 +95,12 @@ class Team:
                 self.store.set(f"outcome/{self._claimed.popleft()}", encode_outcome(outcome))
 
     def leave(self) -> None:
-        """Tell the others; the first process, which may host the store, goes last."""
+        """Notify the others; the first process, which may host the store, leaves last."""
         self.store.set(f"left/{self.rank}", b"1")
         if self.rank == 0:
             self.store.set("over", b"1")
-            patience_ends = time.monotonic() + SHUTDOWN_TIMEOUT_S
-            while not self._alone() and time.monotonic() < patience_ends:
+            deadline = time.monotonic() + SHUTDOWN_TIMEOUT_S
+            while not self._alone() and time.monotonic() < deadline:
                 time.sleep(POLL_S)
 
     def _publish(self, jobs: Sequence[Job]) -> None:
@@ -112,7 +112,7 @@ class Team:
     def _claims(self, stop: Stop) -> Iterator[Job | None]:
         """Jobs no other process has taken, in blocks; None while others should take them first.
 
-        Towards the end blocks shrink and nobody hoards: what is left is everybody's.
+        Blocks shrink towards the end, so that all processes finish at about the same time.
         """
         total = int(self.store.get("jobs"))
         while not (stop() or self._has("over")):
@@ -141,7 +141,7 @@ class Team:
         return self._page[1][place]
 
     def _in_order(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
-        """The outcomes that are next, as far as there is none missing."""
+        """Yield the next outcomes, up to the first that is missing."""
         while self._written in outcomes or self._fetch(outcomes, self._written):
             yield outcomes.pop(self._written)
             self._written += 1
@@ -155,7 +155,7 @@ class Team:
         return True
 
     def _rest(self, outcomes: dict[int, Outcome]) -> Iterator[Outcome]:
-        """What is there beyond a gap that a stopped or dead process left."""
+        """Yield the outcomes beyond a gap that a stopped or dead process left."""
         for index in range(self._written, self.store.add("claimed", 0)):
             if index in outcomes or self._fetch(outcomes, index):
                 yield outcomes.pop(index)
@@ -167,7 +167,7 @@ class Team:
         while not self._has(key):
             if stop() or self._has("over"):
                 return False
-            time.sleep(POLL_S)  # not inside the store, where no signal would be heard
+            time.sleep(POLL_S)  # not in a call of the store, which would block signals
         return True
 
     def _has(self, key: str) -> bool:

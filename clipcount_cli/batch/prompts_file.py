@@ -1,4 +1,4 @@
-"""What a table of prompts asks of which image, whichever way it spells their names.
+"""Read a table of prompts, and find the images it names, however it spells them.
 
 data/tables.py, data/names.py -> [prompts_file.py] -> plan.py
 """
@@ -31,7 +31,7 @@ class Matched:
     missing: dict[str, str] = field(default_factory=dict)  # name as written -> what may be meant
 
     def add(self, image: str, prompts: Iterable[str], page: int | None = None) -> None:
-        """Ask `prompts` of an image, or of one of its pages only."""
+        """Add `prompts` of an image, or of one of its pages only."""
         before = self.prompts.setdefault(image, ())
         if page is None:
             self.prompts[image] = _joined(before, prompts)
@@ -46,24 +46,24 @@ def _joined(prompts: Iterable[str], others: Iterable[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class PromptsFile:
-    """The prompts of each image, under the name that the table writes."""
+    """The prompts of each image, by the name in the table."""
 
     path: Path
     prompts: dict[str, tuple[str, ...]]
 
     @property
     def digest(self) -> str:
-        """The first digits of a SHA-256 over what the table says, however it is saved."""
-        said = sorted((name, *prompts) for name, prompts in self.prompts.items())
-        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+        """The first digits of a SHA-256 of the table's content, independent of its file format."""
+        content = sorted((name, *prompts) for name, prompts in self.prompts.items())
+        return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
     def matched(
         self, names: Iterable[str], exists: Callable[[str], bool], all_pages: bool = False
     ) -> Matched:
         """Find the images that the table names.
 
-        names: the images found; exists: whether a name that is not among them is there all the
-        same; all_pages: whether `a.tif#3` is a page of `a.tif`.
+        names: the images found; exists: whether a name that is not among them exists on
+        disk; all_pages: whether `a.tif#3` is a page of `a.tif`.
         """
         spellings = Spellings(names)
         matched = Matched()
@@ -87,7 +87,7 @@ class PromptsFile:
 
 
 def find_prompts(folder: Path) -> Path | None:
-    """The table of prompts in `folder`; DataError if it is there as a spreadsheet only."""
+    """The table of prompts in `folder`, if any; DataError if it is only there as a spreadsheet."""
     path = folder / PROMPTS_FILE
     if is_file(path):
         return path
@@ -96,13 +96,13 @@ def find_prompts(folder: Path) -> Path | None:
             raise DataError(
                 f"{path.with_suffix(suffix)} is a spreadsheet, not a CSV file",
                 hint=f'open it and save it as "CSV UTF-8" under the name {PROMPTS_FILE}, '
-                "or say what to count with --prompt",
+                "or name what to count with --prompt",
             )
     return None
 
 
 def read_prompts(path: Path) -> PromptsFile:
-    """Read a table with the columns image,prompt; DataError names the line that lacks one."""
+    """Read a table with the columns image,prompt; DataError names a line that lacks either."""
     prompts: dict[str, dict[str, None]] = {}
     for line, cells in read_table(path, ("image", "prompt")).rows:
         image, prompt = cells["image"], cells["prompt"]
@@ -110,5 +110,5 @@ def read_prompts(path: Path) -> PromptsFile:
             raise DataError(f"{path}, line {line}: image or prompt is empty")
         prompts.setdefault(image.removeprefix("./"), {})[as_text(prompt)] = None
     if not prompts:
-        raise DataError(f"{path} names no image", hint="add a row image,prompt for each image")
-    return PromptsFile(path, {image: tuple(asked) for image, asked in prompts.items()})
+        raise DataError(f"{path} names no image", hint="add a row `image,prompt` for each image")
+    return PromptsFile(path, {image: tuple(of_image) for image, of_image in prompts.items()})

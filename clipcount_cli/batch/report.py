@@ -1,9 +1,9 @@
-"""Rows become one HTML page that needs nothing else: no network, no server, no external script.
+"""Write rows as one self-contained HTML page: no network, no server, no external script.
 
 run.py -> results.py (rows) -> [report.py]
-While a run lasts, its thumbnails wait in a file beside the future page, written before their rows,
-so that a killed run loses none; the page is made of both at the end, one image at a time. A run
-that resumes a finished one takes the thumbnails of the rows it keeps from the page.
+During a run, thumbnails are collected in a file beside the future page, each written before its
+rows, so that a killed run loses none; at the end, the page is made from both, one image at a time.
+A run that resumes a finished one takes the thumbnails of the rows it keeps from the page.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from clipcount_cli.version import __version__
 if TYPE_CHECKING:
     from clipcount_cli.batch.pipeline import Outcome
 
-_SHOWN_SETTINGS = {  # those a reader of the page wants, and what to call them
+_SHOWN_SETTINGS = {  # settings that the page shows, and their names there
     "weights": "weights",
     "weights_sha256": "sha256 of the weights",
     "device": "device",
@@ -47,10 +47,10 @@ _PICTURE = re.compile(r'<script type="text/plain" id="(photo|overlay)(\d+)".*>(.
 
 
 class Thumbnails:
-    """The images of a future page: a file of lines that grows as rows are written."""
+    """The images of a future page, collected line by line as rows are written."""
 
     def __init__(self, report: Path, kept: Sequence[ResultRow] = ()) -> None:
-        """`kept`: the rows of an earlier run that stay, and with them their thumbnails."""
+        """kept: the rows of an earlier run that are not counted again."""
         path = thumbnails_path(report)
         if not kept:
             path.unlink(missing_ok=True)
@@ -59,7 +59,7 @@ class Thumbnails:
                 file.truncate(_whole_length(file))
         elif report.exists():
             with atomic_write(path) as temporary, temporary.open("wb") as out:
-                out.writelines(_taken_back(report, kept))
+                out.writelines(_recovered_lines(report, kept))
         self._file = AppendOnlyFile(path)
 
     def append(self, outcome: Outcome) -> None:
@@ -77,7 +77,7 @@ class Thumbnails:
 
 
 def thumbnails_path(report: Path) -> Path:
-    """Where the thumbnails of a future page wait."""
+    """The file that collects the thumbnails of a future page."""
     return report.with_name(f".{report.name}.thumbnails")
 
 
@@ -88,8 +88,8 @@ def _whole_length(file: BinaryIO) -> int:
     return length
 
 
-def _taken_back(page: Path, kept: Sequence[ResultRow]) -> Iterator[bytes]:
-    """The lines that a finished page was made of, for rows that are still as it shows them."""
+def _recovered_lines(page: Path, kept: Sequence[ResultRow]) -> Iterator[bytes]:
+    """Recover the lines that a finished page was made from, for rows that have not changed."""
     wanted = {tuple(_cells(row)) for row in kept}
     shown: list[tuple[Any, ...]] = []
     photo = ""
@@ -116,7 +116,7 @@ def _base64(data: bytes) -> str:
 def write_report(
     path: Path, rows: Sequence[ResultRow], settings: Settings, csv: Path | None = None
 ) -> None:
-    """Write the page of `rows` to `path`, with the thumbnails that waited beside it.
+    """Write the page of `rows` to `path`, with the thumbnails collected beside it.
 
     csv: the file of the rows, which the page links to.
     """
@@ -183,7 +183,7 @@ def _in_words(value: Any) -> str:
 
 
 def script_json(data: Any) -> str:
-    """JSON that may stand in a <script>: no text in it can end the element or open another."""
+    """JSON that is safe in a <script>: no text in it can end the element or open another."""
     text = json.dumps(data, ensure_ascii=False)
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
@@ -191,7 +191,7 @@ def script_json(data: Any) -> str:
 
 
 def _images(lines: BinaryIO, rows: Sequence[ResultRow]) -> Iterator[str]:
-    """Inert elements that hold base64: the browser decodes an image when its row is seen.
+    """Inert elements that hold base64: the browser decodes an image when its row is shown.
 
     An overlay belongs to the photo before it.
     """

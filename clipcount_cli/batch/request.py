@@ -1,4 +1,4 @@
-"""What `clipcount batch` is to do, and what is refused before anything is read.
+"""The request of `clipcount batch`, and the checks that refuse it before anything is read.
 
 commands/batch.py -> [request.py] -> run.py
 """
@@ -38,7 +38,7 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".txt", "")
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """What `clipcount batch` is to do."""
+    """What `clipcount batch` was requested to do."""
 
     sources: Sequence[str]
     csv: str  # "-": stdout
@@ -58,7 +58,7 @@ class BatchRequest:
     fail_fast: bool = False
     tiles: Tiles = 1
     selection: Selection = FIRST_PAGE
-    all_pages: bool = False  # a row per page, instead of the page of `selection`
+    all_pages: bool = False  # one row per page, instead of the page of `selection`
     batch_windows: int | None = None
     workers: int | None = None
     shard: str | None = None  # "I/N"
@@ -76,7 +76,7 @@ class BatchRequest:
 
     @property
     def own_files(self) -> list[Path]:
-        """The outputs and what is kept beside them."""
+        """The outputs and the files kept beside them."""
         kept = (self.targets.settings, self.targets.growing)
         return [*self.outputs, *(path for path in kept if path is not None)]
 
@@ -112,14 +112,14 @@ def _check_suffixes(request: BatchRequest) -> None:
 
 
 def check_existing(request: BatchRequest) -> None:
-    """Refuse to replace what exists; repeated once no other run can make it appear."""
+    """Refuse to replace what exists; called again once no other run can create it."""
     begun = request.targets.begun
     if begun and not (request.resume or request.overwrite):
         raise UsageError(
             f"{request.csv} exists already",
             hint="continue with --resume, start again with --overwrite, or name another file",
         )
-    resumed = request.resume and begun  # else what is there is of no run known here
+    resumed = request.resume and begun  # otherwise it was not written by this run
     require_writable(*request.outputs, overwrite=request.overwrite or resumed)
 
 
@@ -131,8 +131,8 @@ def _lists(request: BatchRequest) -> list[Path]:
     return [path for path in named if path]
 
 
-def spare_sources(request: BatchRequest, sources: Sequence[str]) -> None:
-    """Refuse to write over an input, or heatmaps where they would be read as images."""
+def protect_sources(request: BatchRequest, sources: Sequence[str]) -> None:
+    """Refuse to overwrite an input, or to write heatmaps where they would be read as images."""
     for output in request.outputs:
         if exists(output) and any(is_same_file(Path(source), output) for source in sources):
             raise UsageError(

@@ -1,9 +1,9 @@
-"""Rows on disk: files that grow by whole rows, survive a kill, and resume where they ended.
+"""Rows on disk: files that grow by whole rows, survive a kill, and can be resumed.
 
 commands/batch.py -> run.py -> [results.py] -> rows.py; report.py reads the same rows.
-What is on disk is at any moment a valid CSV except for a torn last line, which `--resume` repairs.
-JSON lines, if requested, hold the same rows and follow the CSV: it alone decides what is done. A
-workbook is written at the end, from a CSV that waits beside it.
+At any moment the file is a valid CSV except for a torn last line, which `--resume` repairs. JSON
+lines, if requested, hold the same rows and follow the CSV, which alone decides what is done. A
+workbook is written at the end, from a CSV that grows beside it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from clipcount_cli.errors import DataError, UsageError
 from clipcount_cli.files import AppendOnlyFile, atomic_write, exists, require_replaceable
 
 Settings = Mapping[str, Any]
-# What a run may change and still resume: the folder may have moved, and hold more images by now.
+# Settings that may change before a resume: the folder may have moved, and hold more images.
 _FREE_TO_CHANGE = {"folder", "rows", "sample"}
 
 
 def differences(saved: Settings, now: Settings, but: Collection[str] = ()) -> list[str]:
-    """What sets two runs apart, each as `precision: bf16 there, fp32 now`."""
+    """The settings that differ between two runs, each as `precision: bf16 there, fp32 now`."""
     return [
         f"{name}: {_brief(saved.get(name))} there, {_brief(now.get(name))} now"
         for name in sorted({*saved, *now} - {*but})
@@ -65,23 +65,23 @@ class Targets:
 
     @property
     def settings(self) -> Path | None:
-        """The settings of the run, kept beside its CSV so that another run can compare."""
+        """The file that records the settings of the run, so that another run can compare them."""
         return None if self.csv is None else self.csv.with_name(f"{self.csv.name}.settings.json")
 
     @property
     def begun(self) -> bool:
-        """Whether rows of an earlier run are there."""
+        """Whether there are rows of an earlier run."""
         return any(path is not None and exists(path) for path in (self.csv, self.growing))
 
     def saved_sample(self) -> list[str]:
-        """The names of the images by which an earlier run can be told from one of other images."""
+        """The names of the images whose digests an earlier run recorded."""
         try:
             return list(read_settings(self).get("sample") or {})
         except UsageError:
             return []
 
     def encoders(self) -> list[tuple[Path | None, bytes, Callable[[ResultRow], bytes]]]:
-        """For each growing file its path, its first line and how a row is written."""
+        """For each growing file: its path, its first line and the encoder of a row."""
         rows: list[tuple[Path | None, bytes, Callable[[ResultRow], bytes]]] = [
             (self.growing, self.form.header, self.form.encode)
         ]
@@ -98,7 +98,7 @@ class Targets:
         return []
 
     def rewrite(self, rows: Sequence[ResultRow]) -> None:
-        """Make the growing files hold exactly `rows`; one that does already is left alone."""
+        """Make the growing files hold exactly `rows`, leaving those that already do untouched."""
         for path, header, encode in self.encoders():
             if path is None:
                 continue
@@ -108,12 +108,12 @@ class Targets:
 
 
 class ResultsFile:
-    """The rows of one run as they grow; `positions` is the order they must end in."""
+    """The growing rows of one run; `positions` is their order in the finished file."""
 
     def __init__(self, targets: Targets, positions: Mapping[Key, int]) -> None:
         self.targets = targets
         self.kept: list[ResultRow] = []  # rows of an earlier run that are not counted again
-        self.dropped: list[ResultRow] = []  # those of images that are no longer there
+        self.dropped: list[ResultRow] = []  # rows of images that no longer exist
         self._positions = positions
         self._last = -1
         self._in_order = True
@@ -125,7 +125,7 @@ class ResultsFile:
         return len(self._positions)
 
     def start(self, settings: Settings) -> None:
-        """Replace what is in the files; nothing is touched if one of them cannot be replaced."""
+        """Start the files afresh; none is changed if one of them cannot be replaced."""
         files = [path for path, _, _ in self.targets.encoders()]
         require_replaceable(*files, self.targets.settings)
         # The CSV before the settings: old rows never meet new ones.
@@ -166,14 +166,14 @@ class ResultsFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """End as an undisturbed run would: rows tried again take their places."""
+        """Close the files, and put retried rows into the order of an undisturbed run."""
         for file, _ in self._files:
             file.close()
         if not self._in_order:
             self.targets.rewrite(self._ordered(self.targets.read()))
 
     def finish(self, rows: Sequence[ResultRow]) -> None:
-        """Turn the rows of a complete run into a workbook, if that is what was requested."""
+        """Write the rows of a complete run as a workbook, if that was requested."""
         growing, csv = self.targets.growing, self.targets.csv
         if self.targets.is_workbook and csv is not None and growing is not None:
             workbook.write_workbook(csv, rows, self.targets.form, totals(rows))
@@ -187,7 +187,7 @@ class ResultsFile:
             self._files.append((file, encoder))
 
     def save_settings(self, settings: Settings) -> None:
-        """Keep the settings of a run beside its CSV."""
+        """Record the settings of a run beside its CSV."""
         if self.targets.settings is not None:
             text = json.dumps(settings, indent=1, ensure_ascii=False)
             _write(self.targets.settings, f"{text}\n".encode())
@@ -196,14 +196,14 @@ class ResultsFile:
         try:
             rows = self.targets.read()
         except DataError as error:
-            raise UsageError(f"cannot resume: {error}", hint=_FRESH_HINT) from error
+            raise UsageError(f"cannot resume: {error}", hint=_RESTART_HINT) from error
         if not rows:
             return []
         saved = read_settings(self.targets)
         if found := differences(saved, settings, but=_FREE_TO_CHANGE):
             raise UsageError(
                 f"{self.targets.csv} was made with other settings: {'; '.join(found)}",
-                hint=_FRESH_HINT,
+                hint=_RESTART_HINT,
             )
         if saved.get("folder") != settings.get("folder"):
             self._require_same_images(saved, settings, rows)
@@ -212,7 +212,7 @@ class ResultsFile:
     def _require_same_images(
         self, saved: Settings, now: Settings, rows: Sequence[ResultRow]
     ) -> None:
-        """Refuse another folder whose images only have the names of those that were counted."""
+        """Refuse a folder of other images that have the same names as those counted before."""
         before, after = saved.get("sample") or {}, now.get("sample") or {}
         counted = {row.image for row in rows if not row.failed}
         for name in sorted(counted & {*before} & {*after}):
@@ -220,25 +220,25 @@ class ResultsFile:
                 raise UsageError(
                     f"{self.targets.csv} was made from other images: {name} in {saved['folder']} "
                     f"was not the {name} in {now['folder']}",
-                    hint=_FRESH_HINT,
+                    hint=_RESTART_HINT,
                 )
 
     def _ordered(self, rows: Sequence[ResultRow]) -> list[ResultRow]:
-        """In the order of the run; the regions of one image stay as they are."""
+        """Sort rows by the order of the run, keeping the regions of an image in theirs."""
         return sorted(rows, key=lambda row: self._positions[row.key])
 
 
-_FRESH_HINT = "name another --csv, or start again with --overwrite"
+_RESTART_HINT = "name another --csv, or start again with --overwrite"
 
 
 def read_settings(targets: Targets) -> dict[str, Any]:
-    """The settings kept beside a CSV; raises UsageError if they are missing or damaged."""
+    """Read the settings recorded beside a CSV; raises UsageError if missing or damaged."""
     path = targets.settings
     try:
         saved: dict[str, Any] = json.loads(path.read_bytes()) if path else {}
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}, which records how {targets.csv} was made, cannot be read: {error}",
-            hint=_FRESH_HINT,
+            hint=_RESTART_HINT,
         ) from error
     return saved

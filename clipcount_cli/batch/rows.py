@@ -26,7 +26,7 @@ Key = tuple[str, str]  # image and prompt: what a row is about
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One line of results: how many of `prompt` are in `image`, or why that is not known."""
+    """One row of results: how many of `prompt` are in `image`, or why that is unknown."""
 
     image: str
     prompt: str
@@ -57,7 +57,7 @@ class RowFormat:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> RowFormat:
-        """The dialect of a run, from the settings that it kept."""
+        """The dialect of a run, from its recorded settings."""
         return cls(
             delimiter=settings.get("delimiter", ","),
             excel=bool(settings.get("excel")),
@@ -106,9 +106,9 @@ class RowFormat:
         return (json.dumps(chosen, ensure_ascii=False) + "\n").encode()
 
     def decode(self, data: bytes, name: str) -> list[ResultRow]:
-        """The rows of a CSV of this dialect, a torn last line left out; also as resaved by others.
+        """Read the rows of a CSV of this dialect, or as resaved by Excel, but no torn last line.
 
-        name: what errors call the file. Raises DataError if it is no results file.
+        name: of the file, for errors. Raises DataError if it is not a results file.
         """
         if self.header.startswith(data):  # killed before the first row
             return []
@@ -165,7 +165,7 @@ def _unguard(cell: str) -> str:
 
 
 def _whole_records(body: bytes, delimiter: str, name: str) -> Iterator[list[str]]:
-    """Split at the line feeds that lie outside quotes; what follows the last is torn."""
+    """Split at line feeds outside quotes; what follows the last one is torn."""
     record, begins = b"", 2
     for number, line in enumerate(body.split(b"\n")[:-1], start=begins):
         record += line + b"\n"
@@ -179,9 +179,9 @@ def _whole_records(body: bytes, delimiter: str, name: str) -> Iterator[list[str]
 
 
 def _resaved_records(data: bytes, columns: Sequence[str], name: str) -> Iterator[list[str]]:
-    """The records of a results CSV that another program saved: its encoding, line ends, delimiter.
+    """Read a results CSV that another program saved, in its encoding, line ends and delimiter.
 
-    Raises DataError if the columns are others.
+    Raises DataError if the columns differ.
     """
     text = _decoded(data, name)
     first = re.split(r"[\r\n]", text, maxsplit=1)[0]

@@ -1,4 +1,4 @@
-"""Many images become rows, in order, on disk as they come; one bad image never stops the rest.
+"""Count in many images and write rows as they come, in order; a bad image does not stop the rest.
 
 request.py -> plan.py (what to count) -> [run.py] -> pipeline.py (counts) -> results.py (rows on
 disk); beside it processes.py (several processes), summary.py (totals) and report.py (one page).
@@ -24,8 +24,8 @@ from clipcount_cli.batch.request import (
     BatchRequest,
     check,
     check_existing,
+    protect_sources,
     refuse_existing_results,
-    spare_sources,
 )
 from clipcount_cli.batch.results import ResultsFile, Settings
 from clipcount_cli.batch.rows import ResultRow
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 BATCH_WINDOWS = {"cuda": 64}  # windows per network call, by device
 BATCH_WINDOWS_ELSEWHERE = 8
 MAX_WORKERS_PER_GPU = 16
-_PROMPTS_CHECKED = 200  # for what the weights cannot read of them
+_PROMPTS_CHECKED = 200  # for parts that the weights cannot read
 _PROMPTS_SHOWN = 3
-_STOPPING = "ending: images in flight are finished (once more: end at once)"
+_STOPPING = "stopping once the current images are finished (interrupt again to stop at once)"
 
 LoadCounter = Callable[[], "Counter"]
 
@@ -92,8 +92,8 @@ class Summary:
 def run(request: BatchRequest, load: LoadCounter) -> Summary:
     """Count all that `request` names; `load` is called once it is known that there is work.
 
-    Raises UsageError, DataError, WeightsError before the first row, InterruptedRunError after the
-    last one that was begun.
+    Raises UsageError, DataError or WeightsError before the first row, InterruptedRunError after the
+    last row of an interrupted run.
     """
     if request.merge:
         return _merge(request)
@@ -111,7 +111,7 @@ def run(request: BatchRequest, load: LoadCounter) -> Summary:
 def _lead(
     request: BatchRequest, load: LoadCounter, interruption: Interruption, share_out: ShareOut
 ) -> Summary:
-    """Plan, count with whoever helps, and write every row."""
+    """Plan the run, count, and write every row."""
     check(request)
     plan = _plan(request)
     with exclusive(*request.outputs):
@@ -136,9 +136,9 @@ def _lead(
 def _recording_size(
     outcomes: Iterator[Outcome], pipeline: Pipeline, results: ResultsFile, settings: dict[str, Any]
 ) -> Iterator[Outcome]:
-    """Pass outcomes on; keep the batch size that was used, which full memory may have halved.
+    """Pass outcomes on, and record the batch size if a full memory has halved it.
 
-    It decides a count's last digits, so --resume compares it.
+    The last digits of a count depend on it, so --resume compares it.
     """
     for outcome in outcomes:
         if pipeline.batch_windows != settings["batch_windows"]:
@@ -150,13 +150,16 @@ def _recording_size(
 def _finish(
     request: BatchRequest, results: ResultsFile, rows: Sequence[ResultRow], settings: Settings
 ) -> Summary:
-    """Write what is made of all rows together."""
+    """Write the outputs that are made from all rows together."""
     summary = Summary.of(rows, request.csv)
     results.finish(rows)
     if request.summary is not None:
         write_summary(request.summary, summary.totals, request.form)
     if request.points is not None and (missing := join_points(request.points, rows)):
-        console.warn(f"positions of {missing} rows are missing in {request.points}: count again")
+        console.warn(
+            f"positions of {quantity(missing, 'row')} are missing in {request.points}: "
+            "count again with --overwrite"
+        )
     if request.report is not None:
         write_report(request.report, rows, settings, request.targets.csv)
     return summary
@@ -168,7 +171,7 @@ def _merge(request: BatchRequest) -> Summary:
             "--merge only joins rows", hint="leave out --resume, --shard, --heatmaps and --report"
         )
     check(request)
-    spare_sources(request, request.sources)
+    protect_sources(request, request.sources)
     with exclusive(*request.outputs):
         check_existing(request)
         require_replaceable(*request.outputs)
@@ -183,7 +186,7 @@ def _plan(request: BatchRequest) -> Plan:
     sources = list(request.sources)
     if request.from_file is not None:
         sources += read_list(request.from_file)
-    spare_sources(request, sources)
+    protect_sources(request, sources)
     folders = (request.heatmaps, request.points, request.masks)
     left_out = [folder for folder in folders if folder is not None]
     plan = make_plan(
@@ -206,7 +209,7 @@ def _plan(request: BatchRequest) -> Plan:
 
 
 def _report_plan(plan: Plan, counter: Counter) -> None:
-    """Print what is counted, and what of it these weights cannot read."""
+    """Print what is counted, and which parts of prompts the weights cannot read."""
     for text in plan.notices:
         console.notice(text)
     prompts = dict.fromkeys(prompt for job in plan.jobs for prompt in job.prompts)
@@ -224,7 +227,7 @@ def _report_dropped(rows: Sequence[ResultRow]) -> None:
 
 
 def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
-    """The pipeline that `request` asks for; what it leaves open is chosen for this machine."""
+    """The pipeline for `request`; options that were left out are chosen for this machine."""
     from clipcount_cli.batch.pictures import ResultMaker
     from clipcount_cli.batch.pipeline import Pipeline
 
@@ -246,7 +249,7 @@ def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
 
 
 def _default_workers(device: str) -> int:
-    """One per core that this process has to itself; a GPU is fed by fewer than many have."""
+    """One per core that this process has to itself, but no more than a GPU needs."""
     affinity = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     share = max(1, cores // distributed.local_world_size())
@@ -254,7 +257,7 @@ def _default_workers(device: str) -> int:
 
 
 def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings:
-    """All that decides what is in the rows: kept beside the CSV, compared by --resume."""
+    """All settings that the rows depend on: recorded beside the CSV, compared by --resume."""
     counter = pipeline.counter
     return {
         "weights": counter.label,
@@ -274,14 +277,14 @@ def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings
 
 
 class _Writer:
-    """Puts outcomes on disk as rows, and keeps count of them."""
+    """Writes outcomes to disk as rows, and counts them."""
 
     def __init__(self, request: BatchRequest, results: ResultsFile, weights: str) -> None:
         self.request, self.results, self.weights = request, results, weights
         self.done = len({row.key for row in results.kept})  # image-prompt pairs
         self.failed = 0
         self.thumbnails = Thumbnails(request.report, results.kept) if request.report else None
-        self.streamed: list[ResultRow] = []  # what the totals need and no file holds
+        self.streamed: list[ResultRow] = []  # rows sent to stdout, which the totals need
 
     def __enter__(self) -> _Writer:
         return self
@@ -291,7 +294,7 @@ class _Writer:
             self.thumbnails.close()
 
     def write(self, outcomes: Iterator[Outcome]) -> None:
-        """Write each outcome as it comes, its images first."""
+        """Write each outcome as it comes, its thumbnails first."""
         with console.progress("counting", self.results.planned, "rows") as bar:
             bar.restart(self.done)
             for outcome in outcomes:
@@ -315,12 +318,12 @@ class _Writer:
             reason = "interrupted" if interrupted else "a process of this run ended early"
             place = self.results.targets.growing or self.request.csv
             raise InterruptedRunError(
-                f"{reason}: {self.done} of {self.results.planned} rows are in {place}",
+                f"{reason}: {self.done} of {quantity(self.results.planned, 'row')} in {place}",
                 hint=self._resume_hint(),
             )
 
     def all_rows(self) -> Sequence[ResultRow]:
-        """The rows of the whole run, those kept from an earlier one included."""
+        """The rows of the whole run, including those kept from an earlier one."""
         return self.streamed if self.request.csv == "-" else self.request.targets.read()
 
     def _resume_hint(self) -> str | None:
@@ -330,7 +333,7 @@ class _Writer:
 
 
 def rows_of(outcome: Outcome, weights: str) -> list[ResultRow]:
-    """An outcome as rows, one per prompt, or per prompt and region."""
+    """Turn an outcome into rows, one per prompt, or per prompt and region."""
     job = outcome.job
     if outcome.fault:
         message = as_text(outcome.fault)
@@ -348,9 +351,11 @@ def rows_of(outcome: Outcome, weights: str) -> list[ResultRow]:
 
 
 def print_summary(summary: Summary) -> None:
-    """Print totals per prompt and how the run ended, failures above all."""
+    """Print totals per prompt and how the run ended, as a warning if rows failed."""
     if summary.totals:
         console.notice_table(COLUMNS, summary_table(summary.totals))
         if (more := len(summary.totals) - MAX_PROMPTS_SHOWN) > 0:
-            console.notice(f"and {more} more prompts: --summary FILE.csv writes all totals")
+            console.notice(
+                f"and {quantity(more, 'more prompt')}: --summary FILE.csv writes all totals"
+            )
     (console.warn if summary.failed else console.notice)(summary.sentence)

@@ -1,6 +1,6 @@
-"""Digests of a few images, by which a folder that moved differs from one of other images.
+"""Digests of a few images, which distinguish a moved folder from one with other images.
 
-run.py -> [sample.py]: kept in the settings of a run, compared when it resumes in another folder.
+run.py -> [sample.py]: recorded in the settings of a run, compared if it resumes in another folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _READ_BYTES = 1 << 20  # of each image
 
 
 def sample_digests(jobs: Sequence[Job], names: Sequence[str] = ()) -> dict[str, str]:
-    """Digests of the images called `names`, or of the first, the middle and the last one.
+    """Digests of the images `names`, or of the first, the middle and the last one.
 
     Images that cannot be read are left out.
     """
@@ -29,7 +29,7 @@ def sample_digests(jobs: Sequence[Job], names: Sequence[str] = ()) -> dict[str, 
 
 
 def _digest(path: Path) -> str:
-    if not is_file(path):  # a pipe would be waited for
+    if not is_file(path):  # reading a pipe could block
         return ""
     try:
         with path.open("rb") as file:

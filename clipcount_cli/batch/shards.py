@@ -1,8 +1,8 @@
-"""Parts of a batch counted apart, on machines that never met, become one file again.
+"""Shards of a batch, counted on independent machines, are merged into one file.
 
 commands -> run.py -> [shards.py] -> results.py
-Part I of N counted every N-th image beginning with the I-th, so joining is dealing the images back,
-one part after the other; the settings kept beside a part say what it should hold.
+Shard I of N holds every N-th image, starting at the I-th, so merging takes one image of each shard
+in turn; the settings recorded beside a shard state what it should hold.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from clipcount_cli.batch.results import ResultsFile, Targets, differences, read_
 from clipcount_cli.batch.rows import ResultRow, RowFormat
 from clipcount_cli.errors import DataError, UsageError
 
-# Settings in which parts differ: each machine has its own path to the folder.
-_OF_ONE_PART = {"shard", "rows", "folder", "sample"}
+# Settings in which shards differ: each machine has its own path to the folder.
+_OF_ONE_SHARD = {"shard", "rows", "folder", "sample"}
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """`2/8` as (2, 8); raises UsageError if there is no such part."""
+    """Parse `2/8` as (2, 8); raises UsageError if there is no such shard."""
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
         raise UsageError(
-            f'--shard "{text}" is not a part', hint="parts are 1/N, 2/N ... N/N: --shard 2/8"
+            f'--shard "{text}" is not a shard', hint="shards are 1/N, 2/N ... N/N: --shard 2/8"
         )
     return int(number), int(of)
 
 
 def merge(parts: Sequence[str], targets: Targets) -> list[ResultRow]:
-    """Join the CSVs of all parts in `targets`, in the order of a run that was never parted.
+    """Merge the CSVs of all shards into `targets`, in the order of a run without shards.
 
     Raises UsageError if they do not belong together, DataError if one is not finished.
     """
@@ -58,31 +58,33 @@ def merge(parts: Sequence[str], targets: Targets) -> list[ResultRow]:
 
 
 def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[int]:
-    """Which part each file is, once it is certain that they are all parts of one run."""
+    """The number of each shard; raises UsageError if they are not all shards of one run."""
     shards = [kept.get("shard") for kept in settings]
     if None in shards:
-        raise UsageError(f"{parts[shards.index(None)]} is not a part: it was made without --shard")
+        raise UsageError(
+            f"{parts[shards.index(None)]} is not a shard: it was written without --shard"
+        )
     for part, kept in zip(parts[1:], settings[1:], strict=True):
-        if found := differences(settings[0], kept, but=_OF_ONE_PART):
+        if found := differences(settings[0], kept, but=_OF_ONE_SHARD):
             raise UsageError(f"{part} differs from {parts[0]}: {'; '.join(found)}")
     numbers, totals = zip(*(parse_shard(str(shard)) for shard in shards), strict=True)
     if len(set(totals)) > 1 or sorted(numbers) != list(range(1, totals[0] + 1)):
         given = ", ".join(map(str, shards))
         raise UsageError(
-            f"these are not all parts of one run: {given}",
-            hint=f"name parts 1 to {totals[0]} once each",
+            f"these are not all shards of one run: {given}",
+            hint=f"name each of the shards 1 to {totals[0]} once",
         )
     return list(numbers)
 
 
 def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, ...]]:
-    """A part's rows, image by image."""
+    """The rows of a shard, grouped by image."""
     rows = source.read()
     planned = settings.get("rows")
     done = len({row.key for row in rows})
     if done != planned:
         raise DataError(
             f"{source.csv} is not finished: it has {done} of {planned} rows",
-            hint="run that part again with --resume",
+            hint="run that shard again with --resume",
         )
     return [tuple(group) for _, group in itertools.groupby(rows, key=attrgetter("image"))]

@@ -1,4 +1,4 @@
-"""Totals per prompt: what a batch ends with on stderr, in --summary and in the report.
+"""Totals per prompt: printed at the end of a batch, and written by --summary and --report.
 
 run.py -> results.py (rows) -> [summary.py]
 """
@@ -19,7 +19,7 @@ MAX_PROMPTS_SHOWN = 20
 
 @dataclass(frozen=True)
 class Total:
-    """What all images together hold of one prompt; the statistics are over its counted rows."""
+    """Statistics of one prompt over all of its counted rows."""
 
     prompt: str
     images: int  # failed ones included
@@ -63,7 +63,7 @@ def write_summary(path: Path, found: Sequence[Total], dialect: RowFormat) -> Non
 
 
 def summary_table(found: Sequence[Total]) -> list[list[str]]:
-    """The cells of the table on the terminal, one row per prompt, the first ones only."""
+    """The cells of the table on the terminal: one row for each of the first prompts."""
     return [
         [total.prompt, f"{total.images:,}", f"{total.failed:,}", *map(_rounded, astuple(total)[3:])]
         for total in found[:MAX_PROMPTS_SHOWN]

@@ -1,8 +1,8 @@
 """`--csv FILE.xlsx`: the rows of a finished run as a workbook, and back.
 
 results.py (rows wait in a CSV while the run lasts) -> [workbook.py]
-A workbook cannot grow by rows, so it is written whole when a run ends, in write-only mode: memory
-does not grow with it. openpyxl comes with the extra `xlsx`.
+A workbook cannot grow row by row, so it is written as a whole at the end of a run, in write-only
+mode, which needs little memory. openpyxl comes with the extra `xlsx`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from openpyxl.worksheet._write_only import WriteOnlyWorksheet
 
 SUFFIX = ".xlsx"
-MAX_ROWS = 1_048_575  # that a sheet holds below its header
+MAX_ROWS = 1_048_575  # of a sheet, below its header
 _MAX_CELL = 32_767  # characters
 _WIDTHS = {"image": 40, "prompt": 24, "message": 40, "weights": 18}  # in characters
 _NOT_IN_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
@@ -45,7 +45,7 @@ def require_openpyxl() -> None:
 def write_workbook(
     path: Path, rows: Iterable[ResultRow], form: RowFormat, found: Sequence[Total]
 ) -> None:
-    """Write a sheet of rows and a sheet of totals to `path`, whole or not at all."""
+    """Write a sheet of rows and a sheet of totals to `path`, atomically."""
     from openpyxl import Workbook  # 0.3 s: paid only for a workbook
 
     book = Workbook(write_only=True)
@@ -56,7 +56,7 @@ def write_workbook(
 
 
 def read_workbook(path: Path, form: RowFormat) -> list[ResultRow]:
-    """The rows of a workbook that `write_workbook` wrote; raises DataError for any other."""
+    """Read the rows of a workbook written by `write_workbook`; raises DataError for any other."""
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
 
@@ -80,7 +80,7 @@ def _cells(row: ResultRow, form: RowFormat) -> list[Any]:
 
 
 def _fill(sheet: WriteOnlyWorksheet, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a header that stays in view and filters, and the rows under it."""
+    """Write the rows below a frozen header with filters."""
     from openpyxl.styles import Font
     from openpyxl.utils import get_column_letter
 
@@ -113,7 +113,7 @@ def _cell(sheet: WriteOnlyWorksheet, value: Any, font: Any = None) -> Any:
 
 
 def _trimmed(cells: Sequence[Any]) -> Iterator[str]:
-    """The cells as text, empty ones at the end left out."""
+    """The cells as text, without empty ones at the end."""
     whole = (int(cell) if isinstance(cell, float) and cell.is_integer() else cell for cell in cells)
     texts = ["" if cell is None else str(cell) for cell in whole]
     while texts and not texts[-1]:

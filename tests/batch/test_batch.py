@@ -91,7 +91,7 @@ def test_sub_folders_name_what_they_hold(run, rows, tmp_path):
         "more/red pears/2.png": "red pears",
     }
     assert 'its sub-folder is called: "apples", "red pears"' in result.stderr
-    assert "in 1 images" in result.stderr
+    assert "no prompt for 1 image:" in result.stderr
 
 
 def test_a_prompts_file_in_the_folder_is_used(run, photos, rows):
@@ -496,7 +496,7 @@ def test_shards_that_are_not_all_parts_are_refused(weights, photos, tmp_path):
     torn = batch(weights, "--merge", part, other, "--csv", tmp_path / "joined.csv")
 
     assert (alone.exit_code, torn.exit_code) == (2, 1)
-    assert "not all parts of one run: 1/2" in alone.stderr
+    assert "not all shards of one run: 1/2" in alone.stderr
     assert "part.csv is not finished: it has 2 of 3 rows" in torn.stderr
 
 

@@ -13,7 +13,7 @@ def test_items_leave_in_the_order_they_started(finishing):
     order: InOrder[int] = InOrder()
     places = [order.start() for _ in finishing]
 
-    left = []
+    left: list[int] = []
     for place in finishing:
         order.finish(place, place)
         left += order.leaving()

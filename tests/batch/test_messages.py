@@ -76,7 +76,7 @@ class Hostile:
 )
 def test_what_is_no_message_is_refused_in_words(forged):
     for decode in (decode_jobs, decode_outcome):
-        with pytest.raises(ClipCountError, match="is no part of this run"):
+        with pytest.raises(ClipCountError, match="does not belong to this run"):
             decode(forged)
 
 

@@ -164,7 +164,7 @@ def test_files_that_are_no_images_are_counted_by_suffix(weights, photos, out):
     again = batch(weights, *words, photos / "o.jsonl", "--resume")
 
     expected = (
-        "passed over, not named like images: 2 .czi, 1 without a suffix, 1 .nd2, 1 .txt "
+        "skipped, not named like images: 2 .czi, 1 without a suffix, 1 .nd2, 1 .txt "
         "(to count in .czi, .nd2, export TIFF or PNG)"
     )
     assert expected in result.stderr

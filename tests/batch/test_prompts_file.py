@@ -77,7 +77,7 @@ def test_a_table_none_of_whose_images_exist_is_refused_once(run, tmp_path):
     result = run(text, ["photo1.png", "other.png"])
 
     assert result.exit_code == 1
-    assert "all 5 images that" in result.stderr
+    assert "names only images that do not exist" in result.stderr
     assert 'did you mean "photo1.png"?' in result.stderr
     assert not (tmp_path / "out.csv").exists()
 
