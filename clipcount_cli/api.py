@@ -10,6 +10,7 @@ import torch
 from clipcount_cli.counting import counter as core
 from clipcount_cli.counting.counter import CountResult, Counts, Tiles
 from clipcount_cli.counting.image_like import ImageLike
+from clipcount_cli.counting.packed import packed
 from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.devices import dtype_of, pick_device, pick_precision, require_full_fp32
 from clipcount_cli.weights import checkpoint
@@ -59,4 +60,4 @@ def load_counter(
     require_full_fp32(precision)
     with with_repair_hint(chosen.path):
         model, metadata = checkpoint.load(chosen.path, place, dtype_of(precision))
-    return Counter(model, chosen.name, metadata.sha256, precision)
+    return Counter(packed(model), chosen.name, metadata.sha256, precision)

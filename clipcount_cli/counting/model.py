@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from clipcount_cli.config import BPE_ROWS, ModelConfig, WindowConfig
 from clipcount_cli.counting.clip import PIXEL_MEAN, PIXEL_STD, build_clip
+from clipcount_cli.counting.image_tower import ImageTower
 from clipcount_cli.counting.recognition import Evidence
 
 NORM_GROUPS = 8  # of the decoder's GroupNorm
@@ -222,67 +223,6 @@ class DensityDecoder(nn.Module):
         return torch.sigmoid(logits[:, 0])
 
 
-class ImageTower(nn.Module):
-    """CLIP's ViT with deep visual prompts ("deep visual prompt tuning").
-
-    Runs the blocks of open_clip's tower, which the network holds as `clip.visual`.
-    """
-
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        width = config.clip.patch_width
-        self.prompted = config.visual_prompts > 0
-        if self.prompted:
-            shape = (config.prompted_layers, config.visual_prompts, width)
-            self.prompts = nn.Parameter(torch.empty(shape))
-            nn.init.normal_(self.prompts, std=0.02)
-            self.prompt_proj = nn.Linear(width, width)
-            self.norm = nn.LayerNorm(width, eps=1e-6)
-        self.dropout = nn.Dropout(config.dropout)
-
-    def layer_prompts(self, layer: int, windows: int) -> Tensor | None:
-        """The prompts (B or 1, prompts, D) that go through `layer`; None where it has none."""
-        if not self.prompted or layer >= len(self.prompts):
-            return None
-        # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
-        prompts = self.prompt_proj(self.prompts[max(layer - 1, 0)])[None]
-        if self.training:
-            prompts = self.dropout(prompts.expand(windows, -1, -1))  # drawn anew for each window
-        return cast(Tensor, prompts)
-
-    def forward(self, visual: Any, pixels: Tensor) -> Tensor:
-        """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
-        patches = to_patches(visual.conv1(pixels))  # (B, N, D)
-        first = visual.class_embedding.expand(len(patches), 1, -1)
-        tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
-        tokens = visual.ln_pre(tokens)
-        for layer, block in enumerate(visual.transformer.resblocks):
-            prompts = self.layer_prompts(layer, len(tokens))
-            if prompts is not None and layer == 0:
-                prompts = visual.ln_pre(prompts)  # the later ones are never normalised by it
-            tokens = block(tokens) if prompts is None else _see_prompts(block, tokens, prompts)
-        return cast(Tensor, self.norm(tokens) if self.prompted else tokens)
-
-
-def _see_prompts(block: Any, tokens: Tensor, prompts: Tensor) -> Tensor:
-    """Run open_clip's `block` over tokens (B, 1 + N, D) that also look at prompts.
-
-    Prompts (B or 1, prompts, D) are replaced at every layer, so what a block would make of them
-    is never seen: they are keys and values only, outside of training the same for all windows.
-    """
-    attention, width = block.attn, tokens.shape[-1]
-    weight, bias = attention.in_proj_weight, attention.in_proj_bias
-    qkv = F.linear(block.ln_1(tokens), weight, bias)  # (B, 1 + N, 3D)
-    seen = F.linear(block.ln_1(prompts), weight[width:], bias[width:])  # (B or 1, prompts, 2D)
-    kv = torch.cat([seen.expand(len(tokens), -1, -1), qkv[..., width:]], dim=1)
-    by_head = (len(tokens), -1, attention.num_heads, width // attention.num_heads)
-    query = qkv[..., :width].reshape(by_head).transpose(1, 2)
-    key, value = (part.reshape(by_head).transpose(1, 2) for part in kv.chunk(2, dim=-1))
-    mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1 + N, D / heads)
-    tokens = tokens + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    return cast(Tensor, tokens + block.mlp(block.ln_2(tokens)))
-
-
 class ClipCount(nn.Module):
     """The network: windows and prompts in, densities out."""
 
@@ -327,7 +267,7 @@ class ClipCount(nn.Module):
         """CLIP, what is learned inside of it, and the projection into the space of its text."""
         config, clip = self.config, self.config.clip
         self.clip: Any = build_clip(clip)
-        self.image_tower = ImageTower(config)
+        self.image_tower: nn.Module = ImageTower(config)
         if config.context_tokens:
             self.context = nn.Parameter(torch.empty(config.context_tokens, clip.text_width))
             nn.init.normal_(self.context, std=0.02)

@@ -11,6 +11,7 @@ import torch
 
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.counting.packed import packed
 from clipcount_cli.data.samples import Prepared, Sample, by_image
 from clipcount_cli.devices import dtype_of
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
@@ -68,4 +69,4 @@ def as_loaded(model: ClipCount, precision: str) -> ClipCount:
     }
     loaded = checkpoint.empty_model(model.config)
     loaded.load_state_dict(state, assign=True)
-    return loaded.eval().to(model.patch_proj.weight.device)
+    return packed(loaded.eval().to(model.patch_proj.weight.device))

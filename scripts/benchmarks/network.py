@@ -5,13 +5,14 @@ Everything measured in one run takes turns, so that a machine that slows down sl
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ NOUNS = ("red apples", "coins", "small white birds", "people", "green peas", "ca
 PHOTO_SHAPE = (480, 640, 3)
 SIDE_PX = core.Counter.windows.side_px
 Scene = tuple[Pixels, list[str]]  # windows (B, 384, 384, 3) and prompts
+Plain = Callable[[Pixels, list[str]], NDArray[np.float64]]  # -> counts (prompts, B)
 
 
 @dataclass
@@ -76,7 +78,7 @@ def network_speed(
         for name in weights:
             chosen = find_or_draw(name, Path(folder))
             counters = {one: load_counter(chosen, place, one) for one in wanted}
-            plain = plain_form(load_counter(chosen, place, "fp32").model)
+            plain = plain_call(load_counter(chosen, place, "fp32"))
             show_batches(chosen, counters, plain, [(w, p) for w in windows for p in prompts],
                          peaks, repeats)  # fmt: skip
             show_photograph(chosen, counters, repeats)
@@ -85,7 +87,7 @@ def network_speed(
 def show_batches(
     chosen: ResolvedWeights,
     counters: dict[str, core.Counter],
-    plain: PlainClipCount,
+    plain: Plain,
     sizes: Sequence[tuple[int, int]],
     peaks: dict[str, float],
     repeats: int,
@@ -94,7 +96,7 @@ def show_batches(
     largest, _ = max(sizes)
     scene = make_scene(largest, 1)
     device = next(iter(counters.values())).device
-    base = Cell(("plain fp32",), partial(run_plain, plain, *scene), largest)
+    base = Cell(("plain fp32",), partial(plain, *scene), largest)
     cells = [base]
     for precision, counter in counters.items():
         for size in sizes:
@@ -104,7 +106,7 @@ def show_batches(
             cell.flops = flops_of(counter, windows, asked)
             cells.append(cell)
     take_turns(cells, device, repeats)
-    truth = run_plain(plain, *scene)
+    truth = plain(*scene)
     rows = []
     for cell in cells[1:]:
         precision, _, prompts = cell.name
@@ -169,6 +171,13 @@ def run_fast(counter: core.Counter, windows: Pixels, prompts: list[str]) -> NDAr
     return _sums(torch.stack(densities))
 
 
+def plain_call(counter: core.Counter) -> Plain:
+    """What speeds are held against: the plain form, or compact towers as they are, in fp32."""
+    if counter.model.config.clip.compact:
+        return partial(run_fast, counter)
+    return partial(run_plain, plain_form(counter.model))
+
+
 @torch.inference_mode()
 def run_plain(plain: PlainClipCount, windows: Pixels, prompts: list[str]) -> NDArray[np.float64]:
     """The plain form on the same windows: the whole network for each window and prompt."""
@@ -197,11 +206,25 @@ def count_flops(call: Callable[[], object]) -> float:
     """Floating-point operations of `call`, from the shapes of its products and convolutions."""
     torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, which is not counted
     try:
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
+        with (
+            sdpa_kernel(SDPBackend.MATH),
+            FlopCounterMode(display=False, custom_mapping=_packed_flops()) as counted,
+        ):
             call()
     finally:
         torch.backends.mha.set_fastpath_enabled(True)
     return float(counted.get_total_flops())
+
+
+def _packed_flops() -> dict[Any, Callable[..., int]]:
+    """How to count the packed linear layers of a CPU, which `FlopCounterMode` does not know."""
+    if not torch.backends.mkldnn.is_available():
+        return {}
+
+    def count(values: Sequence[int], *_: Any, out_shape: Sequence[int], **__: Any) -> int:
+        return 2 * math.prod(out_shape) * values[-1]
+
+    return {torch.ops.mkldnn._linear_pointwise: count}
 
 
 def _sums(densities: torch.Tensor) -> NDArray[np.float64]:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from clipcount_cli.config import ModelConfig
+from clipcount_cli.counting.image_tower import ImageTower
 from clipcount_cli.counting.model import (
     ClipCount,
     DensityDecoder,
-    ImageTower,
     ReadText,
     resize,
     to_grid,

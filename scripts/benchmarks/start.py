@@ -57,7 +57,8 @@ results = command.count_prompts(counter, photo, ["coins"], 1)
 marks.append(time.time())
 console.show_counts(image, results)
 marks.append(time.time())
-size_mb = sum(p.numel() * p.element_size() for p in counter.model.parameters()) / 2**20
+held = [*counter.model.parameters(), *counter.model.buffers()]
+size_mb = sum(tensor.numel() * tensor.element_size() for tensor in held) / 2**20
 said = {"marks": marks, "imports_mb": imports_mb, "peak_mb": memory_mb("VmHWM"),
         "weights_mb": size_mb, "label": f"{counter.device} {counter.precision}"}
 print(json.dumps(said), file=sys.stderr)
@@ -103,7 +104,7 @@ def show_stages(name: str, options: list[str], of_panorama: list[str], repeats: 
     rows.append(("in all", f"{median(sum(run[0]) for run in runs):.2f} s"))
     rows.append(("memory above the imports", above_imports(said)))
     rows.append((f"the same, {WINDOWS_AT_ONCE} windows", above_imports(staged_run(of_panorama)[1])))
-    rows.append(("of which parameters", f"{said['weights_mb']:.0f} MB"))
+    rows.append(("of which weights", f"{said['weights_mb']:.0f} MB"))
     console.show_table((f"count with {name}, {said['label']}", "median"), rows)
 
 

@@ -25,6 +25,7 @@ from clipcount_cli.batch.pipeline import Pipeline, _PipelineRun
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.results import ResultsFile, Targets
 from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.packed import packed
 from clipcount_cli.counting.windows import Origin
 from clipcount_cli.errors import DeviceError
 from clipcount_cli.interrupts import Interruption
@@ -147,7 +148,7 @@ def test_a_panorama_is_counted_among_thumbnails(photos):
 def test_a_window_counts_the_same_bit_for_bit_in_any_company(precision):
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     model = copy.deepcopy(small_counter().model).to(dtype)
-    counter = Counter(model, "small", "0" * 64, precision)
+    counter = Counter(packed(model), "small", "0" * 64, precision)
     network = FixedBatch(counter, 4)
     windows = np.random.default_rng(0).integers(0, 256, (3, 384, 384, 3), dtype=np.uint8)
     placed = [(window, Origin(0, 0)) for window in windows]
