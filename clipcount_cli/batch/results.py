@@ -22,7 +22,7 @@ from clipcount_cli.files import AppendOnlyFile, atomic_write, exists, require_re
 
 Settings = Mapping[str, Any]
 # Settings that may change before a resume: the folder may have moved, and hold more images.
-_FREE_TO_CHANGE = {"folder", "rows", "sample"}
+_FREE_TO_CHANGE = {"folder", "rows", "sample", "written"}
 
 
 def differences(saved: Settings, now: Settings, but: Collection[str] = ()) -> list[str]:

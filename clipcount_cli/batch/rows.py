@@ -1,6 +1,7 @@
 """A row of results, and how it is written and read: CSV in several dialects, and JSON lines.
 
 run.py -> results.py (files that grow by rows) -> [rows.py]; summary.py and workbook.py use it too.
+A file as we wrote it is read strictly; one that a spreadsheet saved is read like any table.
 """
 
 from __future__ import annotations
@@ -8,11 +9,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from clipcount_cli.data.tables import parse_table
 from clipcount_cli.errors import DataError
 
 COLUMNS = ("image", "prompt", "count", "status", "message", "width", "height", "weights")
@@ -183,24 +185,8 @@ def _resaved_records(data: bytes, columns: Sequence[str], name: str) -> Iterator
 
     Raises DataError if the columns differ.
     """
-    text = _decoded(data, name)
-    first = re.split(r"[\r\n]", text, maxsplit=1)[0]
-    for delimiter in DELIMITERS.values():
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        try:
-            if [cell.strip().lower() for cell in next(reader)] != list(columns):
-                continue
-            yield from (cells for cells in reader if any(cells))
-        except csv.Error as error:
-            raise DataError(f"{name}, line {reader.line_num}: {error}") from error
-        return
-    wanted = ",".join(columns)
-    raise DataError(f'{name} has other columns: it begins "{first[:200]}", not "{wanted}"')
-
-
-def _decoded(data: bytes, name: str) -> str:
-    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-    try:
-        return data.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise DataError(f'{name} is not UTF-8: save it as "CSV UTF-8"') from error
+    table = parse_table(data, Path(name))
+    if [column for column in table.columns if column] != list(columns):
+        begins, wanted = table.delimiter.join(table.first_cells)[:200], ",".join(columns)
+        raise DataError(f'{name} has other columns: it begins "{begins}", not "{wanted}"')
+    yield from ([row.cells[column] for column in columns] for row in table.rows)

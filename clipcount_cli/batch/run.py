@@ -153,6 +153,7 @@ def _finish(
     """Write the outputs that are made from all rows together."""
     summary = Summary.of(rows, request.csv)
     results.finish(rows)
+    results.save_settings({**settings, "written": len(rows)})
     if request.summary is not None:
         write_summary(request.summary, summary.totals, request.form)
     if request.points is not None and (missing := join_points(request.points, rows)):
@@ -273,6 +274,7 @@ def _settings(request: BatchRequest, plan: Plan, pipeline: Pipeline) -> Settings
         "shard": request.shard,
         "rows": len(plan.positions()),
         "sample": sample_digests(plan.jobs, request.targets.saved_sample()),
+        "written": None,  # the rows of a complete run: with regions, more than are planned
     }
 
 

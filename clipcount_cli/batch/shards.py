@@ -19,7 +19,7 @@ from clipcount_cli.batch.rows import ResultRow, RowFormat
 from clipcount_cli.errors import DataError, UsageError
 
 # Settings in which shards differ: each machine has its own path to the folder.
-_OF_ONE_SHARD = {"shard", "rows", "folder", "sample"}
+_OF_ONE_SHARD = {"shard", "rows", "folder", "sample", "written"}
 
 
 def parse_shard(text: str) -> tuple[int, int]:
@@ -49,7 +49,8 @@ def merge(parts: Sequence[str], targets: Targets) -> list[ResultRow]:
     rows = [row for turn in dealt for image in turn for row in image]
     positions = {key: place for place, key in enumerate(dict.fromkeys(row.key for row in rows))}
     form = replace(targets.form, regions=sources[0].form.regions)
-    whole = {**settings[0], **form.settings, "shard": None, "rows": len(positions)}
+    lengths = {"rows": len(positions), "written": len(rows)}
+    whole = {**settings[0], **form.settings, "shard": None, **lengths}
     with ResultsFile(replace(targets, form=form), positions) as results:
         results.start(whole)
         results.append(rows)
@@ -82,9 +83,13 @@ def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, 
     rows = source.read()
     planned = settings.get("rows")
     done = len({row.key for row in rows})
-    if done != planned:
+    written = settings.get("written", len(rows))  # runs of older versions do not say
+    if done != planned or written != len(rows):
+        missing = f"it has {done} of {planned} rows"
+        if done == planned:
+            missing = "rows of its last image may be missing"
         raise DataError(
-            f"{source.csv} is not finished: it has {done} of {planned} rows",
+            f"{source.csv} is not finished: {missing}",
             hint="run that shard again with --resume",
         )
     return [tuple(group) for _, group in itertools.groupby(rows, key=attrgetter("image"))]

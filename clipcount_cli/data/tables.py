@@ -135,7 +135,16 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> Table:
 
     Raises DataError: unreadable, not text, a workbook, columns missing, rows wider than the header.
     """
-    text = _decode(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    return parse_table(data, path, columns)
+
+
+def parse_table(data: bytes, path: Path, columns: Iterable[str] = ()) -> Table:
+    """The table in `data`, the bytes of `path`; raises DataError as `read_table` does."""
+    text = _decode(data, path)
     delimiter, text, skipped = _delimiter(text)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, strict=True
@@ -180,11 +189,7 @@ def _refuse_wide_rows(path: Path, width: int, lines: Sequence[tuple[int, list[st
         )
 
 
-def _decode(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+def _decode(data: bytes, path: Path) -> str:
     if (kind := _workbook(data)) is not None:
         raise DataError(f"{path} is {kind}, not a CSV file", hint=_SAVE_AS_CSV)
     try:

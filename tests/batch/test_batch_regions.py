@@ -9,6 +9,8 @@ import pytest
 from photo_folders import batch, draw, draw_folder
 from PIL import Image
 
+from clipcount_cli.batch.results import ResultsFile
+
 PROMPTS = ("--prompt", "apples", "--prompt", "figs")
 
 
@@ -87,6 +89,36 @@ def test_a_run_with_masks_resumes_to_the_same_bytes(weights, photos, masks, tmp_
         result = batch(weights, *words, "--resume")
         assert result.exit_code == 0, result.output
         assert out.read_bytes() == whole
+
+
+def test_a_part_killed_between_the_regions_of_its_last_image_is_not_joined(
+    weights, photos, masks, tmp_path, monkeypatch
+):
+    parts = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    words = [
+        (photos, "--prompt", "figs", "--csv", part, "--masks", masks, "--shard", f"{n}/2")
+        for n, part in enumerate(parts, start=1)
+    ]
+    append = ResultsFile.append
+
+    def die_within(results, rows):
+        append(results, rows[:1] if rows[0].image == "sub/3.png" else rows)
+        if rows[0].image == "sub/3.png":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ResultsFile, "append", die_within)
+        batch(weights, *words[0])
+    batch(weights, *words[1])
+    join = ("--merge", *parts, "--csv", tmp_path / "joined.csv")
+
+    torn = batch(weights, *join)
+    batch(weights, *words[0], "--resume")
+    whole = batch(weights, *join)
+
+    assert (torn.exit_code, whole.exit_code) == (1, 0)
+    assert "1.csv is not finished" in torn.stderr
+    assert [row["region"] for row in read(tmp_path / "joined.csv")] == ["1", "7"] * 3
 
 
 def test_a_page_has_its_own_mask_else_that_of_the_stack(weights, tmp_path):

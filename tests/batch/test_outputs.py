@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 
 import pytest
@@ -286,18 +287,40 @@ def test_a_folder_of_other_images_with_the_same_names_is_refused(weights, photos
     assert out.read_bytes() == before
 
 
-def test_a_csv_that_excel_saved_is_resumed(weights, photos, out):
-    words = (photos, "--prompt", "apples", "--csv", out)
+def as_spreadsheets_save(data, delimiter, end, encoding, decimal):
+    """The first three rows, with a blank one and empty columns as after deleting by hand."""
+    rows = list(csv.reader(data.decode().splitlines()[:4]))
+    for row in rows[1:]:
+        row[2] = row[2].rstrip("0").replace(".", decimal)
+    rows.insert(2, [""] * len(rows[0]))
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter, lineterminator=end).writerows([*row, ""] for row in rows)
+    return text.getvalue().encode(encoding)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "end", "encoding", "decimal"),
+    [
+        (";", "\r\n", "utf-8-sig", ","),
+        ("\t", "\r\n", "utf-16", "."),
+        (",", "\r", "utf-8", "."),
+        (",", "\r\n", "utf-16-le", ","),
+    ],
+)
+def test_a_csv_that_a_spreadsheet_saved_is_resumed(
+    weights, photos, out, delimiter, end, encoding, decimal
+):
+    (photos / "1.png").rename(photos / 'ä, "1".png')
+    words = (photos, "--prompt", "apples; red", "--csv", out)
     batch(weights, *words)
     whole = out.read_bytes()
-    kept = whole.decode().splitlines()[:4]
-    saved = "\r\n".join(line.replace(",", ";").replace(".", ",", 0) for line in kept) + "\r\n"
-    out.write_bytes(b"\xef\xbb\xbf" + saved.encode())
+    out.write_bytes(as_spreadsheets_save(whole, delimiter, end, encoding, decimal))
 
     result = batch(weights, *words, "--resume")
 
     assert result.exit_code == 0, result.output
     assert out.read_bytes() == whole
+    assert "no longer exist" not in result.stderr
 
 
 class TestWorkbook:
