@@ -27,7 +27,7 @@ def build_clip(config: ClipConfig) -> CLIP:
     """open_clip's CLIP for `config`, without the layers that no patch passes through."""
     import torch
 
-    with torch.device("cpu"):  # not where an empty network is built: modules may hold tensors
+    with torch.device("cpu"):  # also if an empty network is built: importing may create tensors
         from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg  # 2 to 4 s
 
     vision = CLIPVisionCfg(

@@ -68,7 +68,7 @@ class Counter:
 
     @property
     def label(self) -> str:
-        """What a row of results says about its weights: name and the digest's first digits."""
+        """How results name the weights: their name and the first digits of the digest."""
         return f"{self.name}@{self.sha256[:8]}"
 
     def count(
@@ -133,7 +133,7 @@ class Counter:
         origins = window_origins(height, width, self.windows)
         for start in range(0, len(origins), WINDOWS_AT_ONCE):
             batch = cut_windows(pixels, origins[start : start + WINDOWS_AT_ONCE], self.windows)
-            for found, mosaic in zip(self._ask(batch, text), maps, strict=True):
+            for found, mosaic in zip(self._see_windows(batch, text), maps, strict=True):
                 for density in found:
                     mosaic.add(density)
         return [mosaic.whole for mosaic in maps]
@@ -158,7 +158,7 @@ class Counter:
 
         def see(windows: Pixels) -> list[NDArray[np.float32]]:
             starts = range(0, len(windows), WINDOWS_AT_ONCE)
-            parts = [self._ask(windows[i : i + WINDOWS_AT_ONCE], text) for i in starts]
+            parts = [self._see_windows(windows[i : i + WINDOWS_AT_ONCE], text) for i in starts]
             joined = (np.concatenate(part) for part in zip(*parts, strict=True))
             seen = [(density / DENSITY_SCALE).astype(np.float32) for density in joined]
             named = functools.reduce(np.maximum, seen[: len(prompts)])
@@ -166,10 +166,10 @@ class Counter:
 
         return compare_sizes(pixels, see, self.windows)
 
-    def _ask(self, windows: Pixels, text: Tensor) -> list[NDArray[np.float32]]:
+    def _see_windows(self, windows: Pixels, text: Tensor) -> list[NDArray[np.float32]]:
         """Windows (B, 384, 384, 3) -> densities (B, 384, 384) for each text; by halves if need be.
 
-        Raises DeviceError where a GPU's memory does not hold a single window.
+        Raises DeviceError if a GPU's memory does not hold a single window.
         """
         try:
             features = self.encode_windows(windows)
@@ -181,7 +181,7 @@ class Counter:
             if len(windows) == 1:
                 raise does_not_fit(self.device) from error
         free_memory(self.device)  # out here the failed call's tensors are free
-        halves = (self._ask(half, text) for half in np.array_split(windows, 2))
+        halves = (self._see_windows(half, text) for half in np.array_split(windows, 2))
         return [np.concatenate(both) for both in zip(*halves, strict=True)]
 
     @torch.inference_mode()
@@ -197,7 +197,7 @@ class Counter:
         return torch.stack([cast(Tensor, texts[prompt]) for prompt in prompts])
 
     def _encode_texts(self, prompts: list[str]) -> Iterator[Tensor]:
-        """Encode in calls of one shape, so that an embedding never depends on its company.
+        """Encode in calls of one shape, so that an embedding does not depend on other prompts.
 
         On a CPU that is one prompt and its own length; elsewhere a call costs the same for many.
         """
@@ -223,7 +223,7 @@ class Counter:
 
     @torch.inference_mode()
     def similarity(self, image: Pixels, prompt: str) -> NDArray[np.float32]:
-        """Patch-text similarity of the contrastive head over the photograph, (h, w), -1 to 1."""
+        """Patch-text similarity of the contrastive head over the image, (h, w), -1 to 1."""
         pixels = resize_shorter_side(image, self.windows.side_px)
         height, width = pixels.shape[:2]
         text = self.encode_prompts([prompt])

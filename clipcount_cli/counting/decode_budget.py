@@ -22,7 +22,7 @@ class DecodeBudget:
     def taken(self, estimated_bytes: int) -> Iterator[None]:
         """Wait until `estimated_bytes` are free; an image above the limit is decoded alone."""
         wanted = min(estimated_bytes, self.limit_bytes)
-        with self._turn, self._returned:  # whoever waits keeps smaller images from overtaking it
+        with self._turn, self._returned:  # while one waits, smaller images cannot overtake it
             self._returned.wait_for(lambda: self.used_bytes + wanted <= self.limit_bytes)
             self.used_bytes += wanted
         try:

@@ -103,7 +103,7 @@ def _shape(frame: Frame) -> str:
 
 
 def as_rgb(frame: Frame) -> tuple[NDArray[np.uint8], tuple[Notice, ...]]:
-    """Bring a frame to (H, W, 3) uint8 RGB, alpha laid on white, and say what that took."""
+    """Bring a frame to (H, W, 3) uint8 RGB, alpha composited on white, with notices about it."""
     values, notices = _visible_channels(frame)
     hidden = frame.hidden
     if values.dtype != np.uint8:

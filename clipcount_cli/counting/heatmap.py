@@ -1,8 +1,8 @@
-"""Lay a density over its photograph: where the network saw what was asked for, and how surely.
+"""Draw a density over its image: where the network sees the objects, and how clearly.
 
 Image -> count, step 5 of 5: images.py -> windows.py -> model.py -> counter.py -> [heatmap.py]
 
-The scale is fixed, 0 to 1 as the network gives it. Divided by its own maximum, a photograph without
+The scale is fixed, 0 to 1 as the network gives it. Divided by its own maximum, an image without
 the object would look full of it. Colours follow the square root, since one object spread over its
 pixels is seldom denser than 0.3.
 """
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from clipcount_cli.counting.counter import CountResult
 
-_OPAQUE_FROM = 0.4  # level from which the photograph shows through least; below, in proportion
+_OPAQUE_FROM = 0.4  # level from which the image shows through least; below, in proportion
 _OPACITY = 0.85
 _LEVELS = 256
 
-_STRIP, _INK, _QUIET_INK = (24, 24, 27), (255, 255, 255), (190, 190, 196)  # around the photograph
-_MIN_PANEL_PX = 360  # in width; a narrower photograph stands between dark margins
+_STRIP, _INK, _QUIET_INK = (24, 24, 27), (255, 255, 255), (190, 190, 196)  # around the image
+_MIN_PANEL_PX = 360  # in width; a narrower image gets dark margins
 _MAX_LINES = 4  # of a prompt
 _PAGE_ASPECT = 4 / 3  # several panels fill roughly this shape
 
@@ -54,7 +54,7 @@ _SIMILARITY = _Measure("similarity", "plasma", (0.15, 1.0), 1.0, (0.0, 0.25, 0.5
 def overlay(pixels: NDArray[np.uint8], density: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Colour (H, W, 3) uint8 RGB by (h, w) density in 0..1, stretched to the same size.
 
-    Where the density is zero the photograph stays as it is, to the bit.
+    Where the density is zero, the image is unchanged to the bit.
     """
     return _overlay(pixels, density, _DENSITY)
 
@@ -78,10 +78,10 @@ def _overlay(
 
 
 def panels(pixels: NDArray[np.uint8], results: Sequence[CountResult]) -> NDArray[np.uint8]:
-    """Draw a panel per result: count and prompt, the photograph under its density, a colour bar.
+    """Draw a panel per result: count and prompt, the image under its density, a colour bar.
 
     pixels: (H, W, 3) uint8 RGB -> (H', W', 3) uint8, the panels side by side or below one another.
-    A photograph smaller than its density map is enlarged by a whole number.
+    An image smaller than its density map is enlarged by a whole number.
     """
     maps = [result.density * np.float32(DENSITY_SCALE) for result in results]
     return _page(pixels, results, maps, _DENSITY)
@@ -144,7 +144,7 @@ class _Style:
 
 
 def _title(result: CountResult, measure: _Measure) -> str:
-    """What stands before the prompt: a similarity says nothing about how many there are."""
+    """The words before the prompt: a similarity has no count to show."""
     return f"{result.count:.1f}" if measure is _DENSITY else "similarity to"
 
 
@@ -195,7 +195,7 @@ def _shortened(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 
 def _colour_bar(measure: _Measure, width: int, style: _Style) -> Image.Image:
-    """What the colours mean: the measure from 0 to 1, laid on the strip as on the photograph."""
+    """What the colours mean: the measure from 0 to 1, drawn on the strip as on the image."""
     font = _font(max(11, round(style.font * 0.7)))
     thickness = max(8, round(style.font * 0.6))
     half_label = round(font.getlength("0.25") / 2)

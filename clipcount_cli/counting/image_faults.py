@@ -49,7 +49,7 @@ class Refusal(Exception):  # noqa: N818 - a decision, not a fault
 
 @contextmanager
 def refusing(name: str, stream: BinaryIO | None = None) -> Iterator[None]:
-    """Turn whatever Pillow stumbles on into an ImageReadError that names the image."""
+    """Turn any error of a decoder into an ImageReadError that names the image."""
     try:
         yield
     except Refusal as error:
@@ -62,7 +62,7 @@ def refusing(name: str, stream: BinaryIO | None = None) -> Iterator[None]:
         ) from error
     except MemoryError as error:
         raise ImageReadError(f"{name} needs more memory than is available to decode") from error
-    except Exception as error:  # Pillow's decoders raise whatever comes up: struct.error, KeyError
+    except Exception as error:  # Pillow's decoders raise many others: struct.error, KeyError
         cut_off = "truncated" in str(error).lower() or isinstance(error, EOFError)
         state = "is cut off" if cut_off else "is broken"
         raise ImageReadError(

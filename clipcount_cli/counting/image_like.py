@@ -1,4 +1,4 @@
-"""Take whatever holds an image in Python: a path, bytes, a file, a PIL image, an array, a tensor.
+"""Accept an image in any form: a path, bytes, a file, a PIL image, an array or a tensor.
 
 Image -> count, before step 1: [image_like.py] -> images.py
 """

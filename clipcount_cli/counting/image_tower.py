@@ -40,7 +40,7 @@ class ImageTower(nn.Module):
         # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
         prompts = self.prompt_proj(self.prompts[max(layer - 1, 0)])[None]
         if self.training:
-            prompts = self.dropout(prompts.expand(windows, -1, -1))  # drawn anew for each window
+            prompts = self.dropout(prompts.expand(windows, -1, -1))  # drawn per window
         return cast(Tensor, prompts)
 
     def seen_prompts(self, visual: Any, layer: int, windows: int) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Read any image as upright RGB pixels, or say why not; write pixels to a file.
+"""Read an image file as upright RGB pixels, or report why not; write pixels to a file.
 
 Image -> count, step 1 of 5: [images.py] -> windows.py -> model.py -> counter.py -> heatmap.py
 
@@ -167,7 +167,7 @@ def _opened(source: Path | BinaryIO, name: str) -> Iterator[BinaryIO]:
 
 
 def _open_unblocked(path: Path) -> BinaryIO:
-    """Open a file; a named pipe that nobody writes to is then empty instead of blocking."""
+    """Open a file; a named pipe without a writer is then empty instead of blocking."""
     unblocked = getattr(os, "O_NONBLOCK", 0)  # not on Windows, which has no pipes among its files
 
     def opener(name: str, flags: int) -> int:

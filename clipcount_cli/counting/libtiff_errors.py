@@ -1,4 +1,4 @@
-"""Hear what libtiff complains about while Pillow decodes, instead of letting it print on stderr.
+"""Collect the errors that libtiff reports while Pillow decodes, instead of letting it print them.
 
 libtiff reports errors to one function of the process and continues: a fax with unreadable lines
 is then delivered as a sound image. If the library is out of reach (linked statically into Pillow,
@@ -19,7 +19,7 @@ _heard = threading.local()
 
 
 def _hear(_module: bytes | None, form: bytes | None, _arguments: int | None) -> None:
-    """Keep what was said up to its first number: the arguments are a C va_list."""
+    """Keep a message up to its first number: the arguments are a C va_list."""
     text = (form or b"").decode("ascii", "replace").partition("%")[0].strip(" ,.:;(")
     reports: list[str] | None = getattr(_heard, "reports", None)
     if reports is not None and text:

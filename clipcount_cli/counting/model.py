@@ -30,7 +30,7 @@ EMPTY_LOGIT = -4.0  # where an untrained decoder begins: most pixels hold nothin
 
 
 class PatchFeatures(NamedTuple):
-    """What the image alone says; every prompt asked of the same window shares it."""
+    """Features of the image alone, shared by all prompts for the same window."""
 
     patches: Tensor  # (B, N, D), for the density decoder
     contrast: Tensor  # (B, N, C), for the similarity between patch and prompt
@@ -117,12 +117,12 @@ class ReadText(nn.Module):
 
     def forward(self, patches: Tensor, text: Tensor) -> Tensor:
         """What the prompt `text` (B, C) adds to `patches` (B, N, D)."""
-        said = self.proj(self.value(text))[:, None]  # (B, 1, D)
+        added = self.proj(self.value(text))[:, None]  # (B, 1, D)
         if self.training:
-            said = self.dropout(said.expand_as(patches))  # drawn anew for each patch
+            added = self.dropout(added.expand_as(patches))  # drawn per patch
         if self.gate is not None:
-            said = said + patches * self.gate(text)[:, None]  # (B, N, D)
-        return cast(Tensor, said)
+            added = added + patches * self.gate(text)[:, None]  # (B, N, D)
+        return cast(Tensor, added)
 
 
 class MLP(nn.Module):
@@ -226,7 +226,7 @@ class DensityDecoder(nn.Module):
 class ClipCount(nn.Module):
     """The network: windows and prompts in, densities out."""
 
-    pretrained: tuple[str, ...] = ("clip.",)  # how the names of tensors begin that others trained
+    pretrained: tuple[str, ...] = ("clip.",)  # prefixes of tensors that others trained
 
     pixel_mean: Tensor  # (3, 1, 1)
     pixel_std: Tensor  # (3, 1, 1)

@@ -1,4 +1,4 @@
-"""Remarks about an image that was counted all the same: which part was read, what limits the count.
+"""Notices about an image that was counted: which part of it was read, what limits the count.
 
 An image or a result carries a tuple of them; `count` prints the full text, `batch` writes the brief
 one into `message`.
@@ -16,7 +16,7 @@ class Notice(NamedTuple):
     """One remark, in two lengths."""
 
     brief: str  # a table cell holds it beside others: "first of 5 pages"
-    full: str = ""  # with what to do next; empty if `brief` says it all
+    full: str = ""  # with what to do next; empty if `brief` is complete
 
     def __str__(self) -> str:
         return self.full or self.brief

@@ -77,7 +77,7 @@ class PillowFrames:
         """Nothing to do: the stream belongs to the caller."""
 
     def frame(self, number: int, channel: int | None = None) -> Frame:
-        """Decode one page (from 0); `channel` (from 1) says which one will be used of it."""
+        """Decode one page (from 0); `channel` (from 1) is the one that will be used."""
         image = self._image
         image.seek(number)
         refuse_extremes(*image.size)
@@ -147,7 +147,7 @@ def _add_heif_reader() -> None:
     try:
         importlib.import_module("pillow_heif").register_heif_opener()
     except ImportError:
-        return  # optional; the message about the file says how to get it
+        return  # optional; the error for the file names the package to install
 
 
 def _refuse_kind(image: Image.Image) -> None:

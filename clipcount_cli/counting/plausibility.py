@@ -1,4 +1,4 @@
-"""Say when a count may be wrong: the image was shrunk too far, or its objects have another name.
+"""Note when a count may be wrong: the image was shrunk too far, or its objects have another name.
 
 Beside the path image -> count: counter.py and batch/pipeline.py -> [plausibility.py] -> notices.py
 """
@@ -9,7 +9,7 @@ from clipcount_cli.config import GENERIC_PROMPT, MAX_TILES, ModelConfig
 from clipcount_cli.counting.notices import Notice
 
 MIN_SHRINKING = 3.75  # about fourfold: from here on small objects vanish
-MIN_GENERIC = 3  # objects; fewer say nothing about names
+MIN_GENERIC = 3  # objects; with fewer, the comparison means nothing
 MAX_NAMED_SHARE = 0.25  # of what is seen: above it the name is understood
 
 

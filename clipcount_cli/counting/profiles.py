@@ -28,7 +28,7 @@ class _UnusableError(Exception):
 def in_srgb(image: Image.Image) -> tuple[Image.Image, tuple[Notice, ...]]:
     """Apply the embedded profile, if any: an RGB or RGBA image, or `image` itself if it is sRGB.
 
-    A damaged profile, or one of another colour space, is ignored and said to be.
+    A damaged profile, or one of another colour space, is ignored, with a notice.
     """
     profile = image.info.get("icc_profile")
     if not isinstance(profile, bytes) or not profile or image.mode in ("1", "LAB"):
@@ -38,7 +38,7 @@ def in_srgb(image: Image.Image) -> tuple[Image.Image, tuple[Notice, ...]]:
         if (mode == "CMYK") != (image.mode == "CMYK") or (mode == "L" and image.mode[0] != "L"):
             raise _UnusableError(f"{mode} profile in a {image.mode} image")
         return (image if transform is None else _applied(image, mode, transform)), ()
-    except Exception:  # lcms and its binding raise OSError, TypeError, PyCMSError; none is ours
+    except Exception:  # lcms and its binding raise OSError, TypeError and PyCMSError
         return image, (IGNORED,)
 
 
@@ -59,7 +59,7 @@ def _transform(profile: bytes) -> tuple[str, Any]:
     )
     probe = _probe(mode)
     found = np.asarray(_apply(probe, transform)).astype(int)
-    if np.abs(found[0, 0] - found[-1, -1]).max() < 128:  # black and white hardly differ
+    if np.abs(found[0, 0] - found[-1, -1]).max() < 128:  # black and white are nearly equal
         raise _UnusableError("the profile is damaged")
     change = np.abs(found - np.asarray(probe.convert("RGB"))).max()
     return mode, None if mode != "CMYK" and change <= _SAME_LEVELS else transform

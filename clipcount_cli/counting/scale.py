@@ -26,13 +26,13 @@ MAX_TILES = 8  # bounds the cost of a count: about 700 windows for a 4:3 image
 MAX_ENLARGEMENT = 1.1  # nothing is finer beyond an image's own pixels
 MIN_GROWTH = 1.3  # from which a count at twice the size is another count
 MAX_PITCH_PX = 52  # distance of neighbours, seen at twice the size, up to which objects are small
-MIN_OBJECTS = 3  # in all samples; fewer say nothing about their size
+MIN_OBJECTS = 3  # in all samples; with fewer, their size is unknown
 MAX_SAMPLES = 8  # four windows each, at every size
 CELL_PX, BLUR_PX = 4, 24  # the pitch is measured on densities pooled and blurred by so much
 
 Densities = NDArray[np.float32]  # (B, side, side) objects per pixel
-# Windows (B, side, side, 3) -> densities of what is asked for and, if the weights know a generic
-# prompt, of any object.
+# Windows (B, side, side, 3) -> densities of the prompts and, if the weights know a generic prompt,
+# of any object.
 See = Callable[[Pixels], list[Densities]]
 
 

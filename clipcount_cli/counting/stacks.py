@@ -1,7 +1,7 @@
 """Which pages of a stack are read: one, or the brightest of all, of one channel or of each page.
 
 Pages are numbered as they are stored. Microscopes also store channels as pages; ImageJ, OME and
-tifffile say so in the file, and with `--channel N` only the pages of that channel are numbered.
+tifffile record that in the file; with `--channel N` only the pages of that channel are numbered.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FIRST_PAGE = Selection()
 
 
 def parse_page(text: str | None) -> Page | None:
-    """What `--page` says, a number or max. Raises UsageError."""
+    """Parse `--page`: a number or max. Raises UsageError."""
     if text is None:
         return None
     if text == "max":
@@ -135,7 +135,7 @@ def choose_pages(stack: Stack, selection: Selection) -> list[int]:
 
 
 def unread_notices(stack: Stack, selection: Selection) -> tuple[Notice, ...]:
-    """What to say about pages and channels that nobody chose or excluded."""
+    """The notice about pages and channels that were neither chosen nor excluded."""
     channels = stack.channels if selection.channel is None else 1
     held = len(stack.pages_of(selection.channel))
     if selection.page == "max" and channels > 1:

@@ -1,4 +1,4 @@
-"""Map samples of more than 8 bits to 0..255, whatever part of their range a microscope used.
+"""Map samples of more than 8 bits to 0..255, whichever part of their range is used.
 
 levels.py, marks.py -> [stretch.py] -> frames.py. The 0.1 to 99.9 percentile becomes 0..255. A scale
 bar, a collar or missing data would take up that range alone, so they are set aside first.
@@ -63,7 +63,7 @@ def _scaled(values: Samples, low: float, high: float) -> NDArray[np.uint8]:
 
 
 def _low_contrast(pixels: NDArray[np.uint8], hidden: Mask | None) -> Iterator[Notice]:
-    """Say so if 99 % of the pixels lie within a few adjacent levels."""
+    """The notice for an image with 99 % of its pixels within a few adjacent levels."""
     shown = pixels if hidden is None else pixels[~hidden]
     if shown.size == 0:
         return

@@ -1,4 +1,4 @@
-"""Read the TIFFs that Pillow cannot, with the optional package tifffile, or say what they hold.
+"""Read the TIFFs that Pillow cannot, with the optional package tifffile, or name what they hold.
 
 Microscopes and numerical programs store samples of 64 bits, floats in colour, any number of
 channels, or JPEG 2000 data: sound files, of a kind to be named.
@@ -42,7 +42,7 @@ def describe(stream: BinaryIO) -> str | None:
         tags.load(stream)
         bits, samples = tags[_BITS], tags.get(_SAMPLES, 1)
         kind = _FORMATS.get(tags.get(SAMPLE_FORMAT_TAG, (1,))[0], "unknown")
-    except Exception:  # torn headers raise whatever comes up
+    except Exception:  # damaged headers raise many kinds of errors
         return None
     held = f"{kind}{bits[0]} samples" + (f" ({samples} per pixel)" if samples > 1 else "")
     compression = tags.get(_COMPRESSION, 1)

@@ -1,4 +1,4 @@
-"""Cut a photograph into model-sized windows, and blend their densities back into one map.
+"""Cut an image into model-sized windows, and blend their densities back into one map.
 
 Image -> count, step 2 of 5: images.py -> [windows.py] -> model.py -> counter.py -> heatmap.py
 
@@ -27,7 +27,7 @@ SEAM_STEEPNESS = 3.0  # the overlap is blended with sigmoid(-3 ... 3)
 
 
 class Origin(NamedTuple):
-    """The upper left corner of a window, in pixels of the resized photograph."""
+    """The upper left corner of a window, in pixels of the resized image."""
 
     y: int
     x: int
@@ -47,15 +47,15 @@ def resize_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
 
 
 def window_origins(height_px: int, width_px: int, config: WindowConfig) -> list[Origin]:
-    """Where the windows of a resized photograph start, row by row."""
+    """The origins of the windows of a resized image, row by row."""
     return [Origin(y, x) for y, x in itertools.product(*_starts_px(height_px, width_px, config))]
 
 
 def _starts_px(height_px: int, width_px: int, config: WindowConfig) -> tuple[list[int], list[int]]:
     """Starts of the rows and of the columns of windows.
 
-    Windows always slide along the width of a landscape, as the authors': a square photograph is
-    one too, and is seen twice.
+    Windows always slide along the width of a landscape, as the authors': a square image
+    counts as one, and is seen twice.
     """
     landscape = width_px >= height_px
     return (
@@ -71,7 +71,7 @@ def _slide_px(length_px: int, config: WindowConfig) -> list[int]:
 
 
 def cut_windows(pixels: Pixels, origins: list[Origin], config: WindowConfig) -> Pixels:
-    """The windows (B, side, side, 3) at `origins`; what lies beyond the photograph is black."""
+    """The windows (B, side, side, 3) at `origins`; areas beyond the image are black."""
     windows = np.empty((len(origins), config.side_px, config.side_px, 3), dtype=np.uint8)
     for window, origin in zip(windows, origins, strict=True):
         cut_window(pixels, origin, window)

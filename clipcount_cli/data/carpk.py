@@ -1,4 +1,4 @@
-"""CARPK (Hsieh et al., ICCV 2017): cars on parking lots seen from above, one box a line."""
+"""CARPK (Hsieh et al., ICCV 2017): cars on parking lots seen from above, one box per line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, found before the first step and told in one message."""
+"""Find everything that is wrong with a data set before the first step, and report it at once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Suggest = Callable[[str], str]  # the name of a missing image -> what may be mea
 
 @dataclass
 class Findings:
-    """What readers and checks find: problems refuse the data set, notices are only said."""
+    """What readers and checks find: problems refuse the data set, notices are only printed."""
 
     problems: dict[str, list[str]] = field(default_factory=dict)  # kind -> items
     notices: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def read_json(path: Path) -> Any:
 
 
 class Header(NamedTuple):
-    """What the header of an image file says, without its pixels."""
+    """What the header of an image file states, read without its pixels."""
 
     size: tuple[int, int]  # (width, height), upright
     stored_size: tuple[int, int]  # before the EXIF orientation is applied
@@ -112,8 +112,8 @@ def check_samples(
 ) -> None:
     """Look for each image, for its stated size and for dots outside it; pixels are not read.
 
-    suggest: the name of a missing image -> what may be meant. A file that is there but unreadable
-    is left to whoever reads its pixels, and says why.
+    suggest: the name of a missing image -> what may be meant. A file that exists but is unreadable
+    is reported when its pixels are read.
     """
     groups = by_image(samples)
     paths = [group[0].image for group in groups]

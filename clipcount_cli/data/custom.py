@@ -122,7 +122,7 @@ def _choose_splits(
     index: ImageIndex,
     findings: Findings,
 ) -> dict[str, str]:
-    """The split of each picture: by split.csv, else as the layout says, else by hash."""
+    """The split of each picture: by split.csv, else by the layout, else by hash."""
     table = listing.root / SPLIT_TABLE
     if table.is_file():
         return _read_splits(table, pictures, index, findings)

@@ -65,7 +65,7 @@ class _Read(NamedTuple):
 
 
 def _read(root: Path, part: str | None, findings: Findings) -> _Read:
-    """Read whatever lies in `root`."""
+    """Read `root` in the first layout that fits."""
     if not root.is_dir():
         raise DataError(f"{root} is not a folder", hint="--data takes the folder of a data set")
     if (parts := shanghaitech.find(root)) is not None:

@@ -1,4 +1,4 @@
-"""Annotations become pictures: one per image file, however often and as whatever it is listed.
+"""Merge annotations by image file, however often and under whichever names it is listed.
 
 recognise.py, names.py -> [pictures.py] -> custom.py. An object listed twice at the same place, in
 one file or in two spellings of an image's name, counts once.
@@ -22,13 +22,13 @@ from clipcount_cli.errors import shortened
 
 IMAGES = "images"
 _BESIDE = (IMAGES, "JPEGImages", "data")  # where exporters put images, seen from annotations
-# folders whose names do not say what their images show
+# folders whose names do not describe what their images show
 _STRUCTURAL = {*(folder.lower() for folder in _BESIDE), "image", "labels", "annotations", "default"}
 
 
 @dataclass
 class Picture:
-    """One image, and all that annotations say about it."""
+    """One image, and everything that is annotated in it."""
 
     name: str  # as it is called first
     path: Path
@@ -46,7 +46,7 @@ class Picture:
         return list(dict.fromkeys([*self.points, *self.counts]))
 
     def take(self, image: AnnotatedImage) -> None:
-        """Add what one annotation file says."""
+        """Add the content of one annotation file."""
         for prompt, points in image.points.items():
             self.points.setdefault(prompt, {}).setdefault(image.source, []).extend(points)
         self.counts.update(image.counts)
@@ -177,7 +177,7 @@ def to_pixels(pictures: Sequence[Picture]) -> None:
     with ThreadPoolExecutor(HEADER_READERS) as pool:
         headers = list(pool.map(read_header, (picture.path for picture in pictures)))
     for picture, header in zip(pictures, headers, strict=True):
-        width, height = header.size if header else (1, 1)  # reading its pixels will say why not
+        width, height = header.size if header else (1, 1)  # reading its pixels reports the reason
         for by_source in picture.points.values():
             for source, points in by_source.items():
                 by_source[source] = [(x * width, y * height) for x, y in points]

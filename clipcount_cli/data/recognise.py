@@ -1,4 +1,4 @@
-"""Recognise whatever annotations a folder holds, by their content, and read them.
+"""Recognise the annotations in a folder by their content, and read them.
 
 tables.py, names.py, formats/ -> [recognise.py] -> custom.py
 """
@@ -206,7 +206,7 @@ def _read_named(path: Path) -> Reading:
     elif path.name == POINTS:
         parsed.require(("image", "prompt", "x", "y"))
     else:
-        reading.images = coco.read(parsed, path, reading.findings)  # says what is missing
+        reading.images = coco.read(parsed, path, reading.findings)  # raises if a list is missing
     return reading
 
 

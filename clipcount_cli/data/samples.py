@@ -1,8 +1,8 @@
-"""One photograph, one prompt, its dots; and how a data set's protocol lays them out for counting.
+"""One image, one prompt, its dots; and how a data set's protocol lays them out for counting.
 
 Data set -> samples, step 1 of 3: [samples.py] <- fsc147.py, carpk.py, shanghaitech.py, custom.py
-<- datasets.py. A protocol is what the authors' evaluation does to a picture before its windows are
-cut, and which number it then calls true; upstream's figures only come out with its own protocol.
+<- datasets.py. A protocol is what the authors' evaluation does to an image before its windows are
+cut, and which number it then takes as true; upstream's figures only come out with its own protocol.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FSC147_MULTIPLE_PX = 16  # its evaluation rounds both sides down to multiples of
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """What one prompt names in one photograph. Samples of one photograph share `image`."""
+    """The objects of one prompt in one image. Samples of the same image share `image`."""
 
     name: str  # as the data set calls the picture
     image: Path
     prompt: str
     points_px: np.ndarray  # (K, 2) float32 as (x, y), in pixels of the upright full-size picture
     protocol: Protocol = "own"
-    stated_size: tuple[int, int] | None = None  # (width, height) of the picture, if annotations say
+    stated_size: tuple[int, int] | None = None  # (width, height) by the annotations
     count: int | None = None  # the true count, if it is known without positions
     uncounted: frozenset[str] = frozenset()  # what else the picture shows, without a true count
 
@@ -54,7 +54,7 @@ class Dataset:
 
     name: str  # fsc147, carpk, shanghaitech_A, shanghaitech_B or own
     splits: Mapping[str, tuple[Sample, ...]]
-    notices: tuple[str, ...] = field(default=())  # worth saying, no reason to refuse
+    notices: tuple[str, ...] = field(default=())  # worth reporting, no reason to refuse
     warnings: tuple[str, ...] = field(default=())  # what may make the figures wrong
 
     def split(self, name: str) -> tuple[Sample, ...]:
@@ -68,7 +68,7 @@ class Dataset:
 
 
 def prepare(sample: Sample) -> Prepared:
-    """Read a sample's picture and lay it out as its protocol asks; ImageReadError if it cannot."""
+    """Read a sample's image and lay it out by its protocol; ImageReadError if it cannot be read."""
     from clipcount_cli.counting.images import read_image
 
     return prepare_pixels(sample, read_image(sample.image, sample.name).pixels)
@@ -101,7 +101,7 @@ def _multiple(side_px: int) -> int:
 
 
 def _lay_down(pixels: np.ndarray, points_px: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Turn a portrait picture by 90 degrees, against the clock, so that it becomes a landscape."""
+    """Turn a portrait image counterclockwise by 90 degrees, into a landscape."""
     height, width = pixels.shape[:2]
     if height <= width:
         return pixels, points_px

@@ -64,7 +64,7 @@ def _read_split(folder: Path, findings: Findings) -> list[Sample]:
     truths = next((folder / name for name in _TRUTHS if (folder / name).is_dir()), None)
     if truths is None:
         if not folder.is_dir():
-            return []  # one split alone can be at hand; asking for the other tells that it is empty
+            return []  # a split may be absent; requesting it reports that it is empty
         raise DataError(f"{folder} has no folder ground-truth/ or ground_truth/")
     images = {path.stem: path for path in (folder / "images").glob("[!.]*.jpg")}
     named = {path.stem.removeprefix("GT_") for path in truths.glob("GT_*.mat")}
@@ -81,7 +81,7 @@ def _read_split(folder: Path, findings: Findings) -> list[Sample]:
 def _sample(image: Path, truth: Path, findings: Findings) -> Sample:
     try:
         points_px = as_points(load_variable(truth, "image_info")[0, 0][0, 0][0])
-    except Exception as error:  # scipy raises whatever a damaged file leads it to
+    except Exception as error:  # damaged files make scipy raise many kinds of errors
         findings.add("unreadable ground truth", f"{truth.name} ({error})")
         points_px = np.zeros((0, 2), np.float32)
     return Sample(image.name, image, PROMPT, points_px, "shanghaitech")

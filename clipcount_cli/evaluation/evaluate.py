@@ -1,4 +1,4 @@
-"""Counter + samples -> one row per picture and prompt.
+"""Counter + samples -> one row per image and prompt.
 
 [evaluate.py] -> metrics.py -> report.py
 """
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from clipcount_cli.counting.counter import CountResult, Tiles
     from clipcount_cli.counting.notices import Notice
 
-READERS = 2  # threads that decode the next pictures while the network counts this one
-READ_AHEAD = 4  # pictures waiting in memory
+READERS = 2  # threads that decode the next images while the network counts this one
+READ_AHEAD = 4  # images waiting in memory
 
-Load = Callable[[Sequence[Sample]], list[Prepared]]  # the samples of one picture, laid out
+Load = Callable[[Sequence[Sample]], list[Prepared]]  # the samples of one image, laid out
 
 
 class CountsPixels(Protocol):
@@ -48,10 +48,10 @@ def evaluate(
     load: Load | None = None,
     tiles: Tiles = 1,
 ) -> Iterator[list[EvalRow]]:
-    """Yield the rows of one picture after the other; an unreadable one yields rows with the reason.
+    """Yield the rows of one image after the other; an unreadable one yields rows with the reason.
 
-    Under torchrun each process takes its share of the pictures: `gathered` puts them together.
-    `load` replaces reading from disk (training keeps its pictures in memory). tiles: the shorter
+    Under torchrun each process takes its share of the images: `gathered` puts them together.
+    `load` replaces reading from disk (training keeps its images in memory). tiles: the shorter
     side is resized to this many times 384 px, "auto" chooses for each image.
     """
     pictures = by_image(samples)

@@ -16,19 +16,19 @@ from typing import Any
 
 import numpy as np
 
-LEFT_OUT = 2  # pictures of largest truth, which carry most of the RMSE on FSC-147's test split
+LEFT_OUT = 2  # images of largest truth, which carry most of the RMSE on FSC-147's test split
 
 
 @dataclass(frozen=True)
 class EvalRow:
-    """What was counted and what is true for one prompt in one picture."""
+    """The predicted and the true count of one prompt in one image."""
 
     image: str
     path: Path
     prompt: str
     truth: int
-    count: float | None  # None: the image could not be counted, `message` says why
-    absent_mean: float | None = None  # mean answer to the split's classes that are not in it
+    count: float | None  # None: the image could not be counted, `message` is the reason
+    absent_mean: float | None = None  # mean count of the split's classes that are not in it
     tiles: int = 1  # how many times 384 px the shorter side was resized to
     message: str = ""  # of a counted image: what may make its count wrong
 
@@ -52,8 +52,8 @@ class Metrics:
     nae: mean of |error| / truth; sre: root of the mean of error^2 / truth; median_relative_error:
     median of |error| / truth; all three over truth > 0. exact: fraction of rounded counts that are
     right (CountBench's accuracy).
-    nmn: mean of absent answer / truth, ideal 0; pccn: percent of answers that are nearer the truth
-    than the mean of the absent answers, ideal 100; both over images, each the mean of its rows.
+    nmn: mean of absent count / truth, ideal 0; pccn: percent of counts that are closer to the truth
+    than the mean of the absent counts, ideal 100; both over images, each the mean of its rows.
     """
 
     images: int

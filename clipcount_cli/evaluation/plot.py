@@ -127,7 +127,7 @@ def _moved(label: Annotation, distance_pt: int, direction: tuple[int, int]) -> B
     right, up = direction
     label.xyann = (right * distance_pt, up * distance_pt)
     label.set(ha=_HORIZONTAL[right], va=_VERTICAL[up])
-    label.get_window_extent()  # moves the words; what it returns includes the line
+    label.get_window_extent()  # moves the text; what it returns includes the line
     return Text.get_window_extent(label).padded(_LABEL_PADDING_PX)
 
 

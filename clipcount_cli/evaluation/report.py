@@ -1,7 +1,7 @@
 """One evaluation from data set to report: what `eval` prints, and the files it leaves behind.
 
 evaluate.py -> metrics.py -> [report.py]. Under torchrun every process counts its share and the
-first one speaks and writes.
+first one prints and writes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ WORST_SHOWN = 10  # heatmaps of --worst
 
 @dataclass(frozen=True)
 class Report:
-    """Everything one evaluation found out."""
+    """The results of one evaluation."""
 
     dataset: str
     split: str
@@ -73,7 +73,7 @@ class Report:
         return {"dataset": self.dataset, "split": self.split, **figures, **used, **tiles}
 
     def show(self) -> None:
-        """Put the figures on stdout as a table that fits narrow terminals."""
+        """Print the figures on stdout as a table that fits narrow terminals."""
         metrics = self.metrics
         figures = {
             "MAE": metrics.mae,
@@ -130,7 +130,7 @@ class OutputFiles:
 def run(
     counter: Counter, dataset: Dataset, split: str, prompt_check: bool, tiles: Tiles = 1
 ) -> Report:
-    """Count every picture of the split, once over all processes, and put the figures together."""
+    """Count every image of the split, shared by all processes, and compute the figures."""
     samples = dataset.split(split)
     if distributed.is_first():
         for notice in dataset.notices:
@@ -163,7 +163,7 @@ def run(
 def publish(
     report: Report, files: OutputFiles, counter: Counter, dataset: Dataset, json: bool
 ) -> None:
-    """Write the requested files and put the figures on stdout, in one process."""
+    """Write the requested files and print the figures on stdout, in one process."""
     if not distributed.is_first():
         return
     if files.csv is not None and files.csv != STDOUT:
@@ -196,7 +196,7 @@ def as_csv(rows: Sequence[EvalRow]) -> str:
 def write_worst(
     counter: Counter, samples: Sequence[Sample], rows: Sequence[EvalRow], folder: Path
 ) -> None:
-    """Draw the ten worst pictures with density, count and truth, counting each once more."""
+    """Draw the ten images with the largest errors, counting each of them again."""
     from clipcount_cli.counting.heatmap import panels
     from clipcount_cli.counting.images import write_image
 
@@ -219,7 +219,7 @@ def _count_all(
 def _watched(
     pictures: Iterable[list[EvalRow]], bar: console.ProgressBar
 ) -> Iterator[list[EvalRow]]:
-    """Pass the rows on; this process's bar stands for all of them, which go equally fast."""
+    """Pass the rows on; this process's progress stands for all, which are equally fast."""
     failed = 0
     for rows in pictures:
         failed += any(row.count is None for row in rows)

@@ -1,8 +1,8 @@
 """Windows for training, made in batches on the device: affine, mosaic, colour, blur, noise.
 
 views.py -> [augment.py]. `render` takes what views.py drew and the pixels it names; equal plans
-give equal windows, whatever else is in the batch. What the device needs is packed into one copy of
-pixels and one of numbers, from pinned memory, so that the host waits for neither.
+give equal windows, independent of the rest of the batch. What the device needs is packed into one
+copy of pixels and one of numbers, from pinned memory, so that the host waits for neither.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def render(
     side_px: int,
     device: torch.device,
 ) -> Tensor:
-    """Make the windows (B, 3, side, side), 0 to 1; photos: for each plan, one a view."""
+    """Make the windows (B, 3, side, side), 0 to 1; photos: for each plan, one per view."""
     single = [i for i, plan in enumerate(plans) if len(plan.views) == 1]
     still = [i for i in single if not plans[i].views[0].moves]
     moved = [i for i in single if plans[i].views[0].moves]
@@ -156,7 +156,7 @@ def _mosaics(plans: Sequence[WindowPlan], stack: Tensor, side_px: int) -> Tensor
 
 
 def _cut(plan: WindowPlan, photos: Sequence[Pixels]) -> list[Pixels]:
-    """What each view of `plan` takes from its photograph."""
+    """The part of its image that each view of `plan` shows."""
     boxes = [view.source for view in plan.views]
     return [
         photo[box.y : box.y + box.height, box.x : box.x + box.width]

@@ -31,7 +31,7 @@ SaveWeights = Callable[[ClipCount, Path], None]
 
 @dataclass
 class Progress:
-    """What a run remembers beside the trainer: finished epochs, and the sums of this one."""
+    """The state of a run besides the trainer: finished epochs, and the sums of this one."""
 
     rows: list[LogRow] = field(default_factory=list)
     best_mae: float = float("inf")
@@ -138,7 +138,7 @@ class _Run:
         self.progress.seconds += time.perf_counter() - started
 
     def _looks(self) -> bool:
-        """Whether to wait for the device now, read the losses, and ask the other processes."""
+        """Whether to wait for the device and for other processes now, and read the losses."""
         step, plan = self.trainer.step_number, self.trainer.plan
         return not self.trainer.defers or step % LOOK_EVERY == 0 or step % plan.steps_per_epoch == 0
 
@@ -146,15 +146,15 @@ class _Run:
         """Add the losses of the last steps to the epoch's; returns a line about the last one."""
         started = time.perf_counter()
         with self._saving_what_was_learnt(self.trainer.config.batch):
-            told = self.trainer.read()
-        for losses, images in told:
+            finished = self.trainer.read()
+        for losses, images in finished:
             self.progress.add(losses, images)
         self.progress.seconds += time.perf_counter() - started
-        return f"epoch {self.trainer.epoch + 1}, loss {told[-1][0]['loss']:.4g}"
+        return f"epoch {self.trainer.epoch + 1}, loss {finished[-1][0]['loss']:.4g}"
 
     @contextmanager
     def _saving_what_was_learnt(self, images: int) -> Iterator[None]:
-        """Save before a training that cannot continue ends; say what to do about full memory."""
+        """Save before a training that cannot continue ends; advise on full memory."""
         try:
             yield
         except TrainingError:
@@ -169,7 +169,7 @@ class _Run:
             ) from error
 
     def _agree(self, stop: bool) -> tuple[bool, bool]:
-        """Whether any process was asked to stop, and whether it is time to save."""
+        """Whether any process was requested to stop, and whether it is time to save."""
         late = time.monotonic() - self.saved_at > self.save_every_s
         flags = distributed.gather((stop, late))
         return any(each[0] for each in flags), any(each[1] for each in flags)
@@ -215,7 +215,7 @@ class _Run:
             self.drawn_at = time.monotonic()
 
     def _save(self) -> None:
-        """The checkpoint first: whatever happens to the weights, the run can be resumed.
+        """Save the checkpoint first: if writing the weights fails, the run can still be resumed.
 
         The other processes wait for it, however long it takes.
         """
@@ -229,7 +229,7 @@ class _Run:
 
     @contextmanager
     def _resumable(self) -> Iterator[None]:
-        """Let a file that cannot be written name the command that continues the run."""
+        """Add the command that continues the run to the error of a file that cannot be written."""
         try:
             yield
         except ClipCountError as error:

@@ -35,8 +35,8 @@ def density_loss(
 def _cross_entropy(predicted: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy per pixel; least where `predicted` is `target`, which is cut at 1.
 
-    Its gradient does not vanish where the sigmoid does: a network that has learnt to answer
-    nothing can still learn to answer something, which the squared error does not let it.
+    Its gradient does not vanish where the sigmoid does: a network that has learned to predict
+    nothing can still recover, which it cannot with the squared error.
     """
     target = target.clamp(max=1.0)
     something = predicted.clamp(min=1e-30).log()
@@ -63,7 +63,7 @@ def count_loss(predicted: Tensor, target: Tensor, cells: int = 4) -> Tensor:
 def occupied_patches(target: Tensor, grid_side: int, above: float = 0.0) -> Tensor:
     """Which patches hold an object: target (P, S, S) -> (P, N) bool, N = `grid_side` squared.
 
-    As the authors do: nearest resize to 16 px a patch (14 x 14 for 224 px), then the maximum.
+    As the authors do: nearest resize to 16 px per patch (14 x 14 for 224 px), then the maximum.
     """
     side_px = 16 * grid_side
     resized = F.interpolate(target[:, None], size=(side_px, side_px), mode="nearest")

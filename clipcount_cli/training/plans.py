@@ -1,7 +1,7 @@
 """What each step sees, drawn as a few numbers per window: which images, how changed, which prompts.
 
 views.py -> [plans.py] -> sampler.py. All chance comes from the seed, the epoch and the place in it,
-so a step is the same whoever draws it: after a resume, and in whichever of several processes.
+so a step is the same after a resume, and in any of several processes.
 Nothing here needs torch, so that worker processes start fast.
 """
 
@@ -99,7 +99,7 @@ class Planner:
             plan = changed_window(size, self.side_px, config, rng)
         else:
             plan = plain_window(size, self.side_px, rng)
-        points_px = self._ask(plan, photos, rng)
+        points_px = self._choose_prompts(plan, photos, rng)
         numbers = tuple(photo.number for photo in photos)
         return Window(plan, numbers, points_px)
 
@@ -117,10 +117,10 @@ class Planner:
                 return tuple(chosen[i] for i in rng.permutation(len(chosen)))
         return (photo,)
 
-    def _ask(
+    def _choose_prompts(
         self, plan: WindowPlan, photos: Sequence[PlanImage], rng: np.random.Generator
     ) -> PromptPoints:
-        """The prompts of the photographs with the dots that show, and some that are absent."""
+        """The prompts of the images with the dots that are visible, and some that are absent."""
         known = list(dict.fromkeys(prompt for photo in photos for prompt in photo.points_px))
         asked = known
         if len(known) > MAX_PRESENT:
@@ -143,7 +143,7 @@ class Planner:
 def drawn_ahead(planner: Planner, step: int, processes: int) -> Generator[list[Window], None, None]:
     """The windows of `step` and of all steps after it, without end.
 
-    processes: how many draw ahead; 0: they are drawn here, when asked for.
+    processes: how many draw ahead; 0: windows are drawn here, when they are needed.
     """
     if not processes:
         while True:

@@ -113,7 +113,7 @@ class RunFolder:
         """The last checkpoint, read without running code in it."""
         try:
             state: dict[str, Any] = torch.load(self.checkpoint, "cpu", weights_only=True)
-        except Exception as error:  # torch raises whatever its unpickler meets
+        except Exception as error:  # damaged pickles raise many kinds of errors
             raise TrainingError(
                 f"{self.checkpoint} cannot be read: {error}",
                 hint=f"start a new run from its weights: --init {self.last}",

@@ -1,7 +1,7 @@
 """What a training starts from: CLIP with a fresh head, or weights that count already.
 
-[start.py] -> step.py -> loop.py. Recipe, ablation and weights may ask for different networks:
-what can change is reported, what cannot is refused.
+[start.py] -> step.py -> loop.py. Recipe, ablation and weights may require different networks:
+what can be changed is reported, what cannot is refused.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Batch:
     tokens: Tensor  # (T, L) int64: each distinct prompt once
     target: Tensor  # (P, side, side) density x 60; zero where the prompt names nothing
     kept: Tensor | None = None  # (B, side, side) bool: pixels the density loss sees; None: all
-    names: tuple[str, ...] = ()  # of the B photographs, for messages
+    names: tuple[str, ...] = ()  # of the B images, for messages
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on `device`."""
@@ -157,7 +157,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.defers or None,
         )
-        self._done: list[_Done] = []  # steps whose losses nobody has read
+        self._done: list[_Done] = []  # steps whose losses have not been read
         self._weights: dict[tuple[float, ...], Tensor] = {}
         self._poison = torch.zeros((), device=self.device)  # NaN once a loss was not finite
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
@@ -181,10 +181,10 @@ class Trainer:
         return self.step_number // self.plan.steps_per_epoch
 
     def step(self, batch: Batch) -> None:
-        """Learn from one batch; `read` tells its losses.
+        """Learn from one batch; `read` returns its losses.
 
         Raises TrainingError, the weights unchanged, if a loss or a gradient is not finite. On CUDA,
-        where nobody waits for the device, `read` raises it: no later step changed the weights.
+        where `step` does not wait for the device, `read` raises it: no later step changed them.
         """
         torch.manual_seed(hash((self.config.seed, self.step_number, distributed.rank())))
         self._set_modes()

@@ -21,7 +21,7 @@ from clipcount_cli.training.photos import TrainingImage
 from clipcount_cli.training.run_folder import LogRow
 from clipcount_cli.weights import checkpoint
 
-CHECKED_IMAGES = 64  # also asked for absent classes: on FSC-147 that is 28 more prompts each
+CHECKED_IMAGES = 64  # also queried for absent classes: on FSC-147, 28 more prompts each
 
 
 def validation_of(
@@ -29,7 +29,7 @@ def validation_of(
 ) -> Validate:
     """What measures a network on `samples`, whose pixels `images` hold, in `precision`.
 
-    The prompt check, which asks for every absent class, takes the same few images each time.
+    The prompt check, which queries every absent class, takes the same few images each time.
     tiles: how many times 384 px the shorter side of the images has.
     """
     by_path = {image.path: image for image in images}

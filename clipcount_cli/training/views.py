@@ -1,4 +1,4 @@
-"""Which part of a photograph a window shows, and how turned: drawn on the CPU, a few numbers each.
+"""Which part of an image a window shows, and how it is transformed: a few random numbers each.
 
 [views.py] -> augment.py. Positions are continuous: pixel i covers i to i + 1, and a dot stands in
 the middle of its pixel, so that a mirrored or turned dot stays on what it marks.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipcount_cli.config import TrainConfig
 
-Matrix = NDArray[np.float64]  # (3, 3): a position in the photograph -> in the window
+Matrix = NDArray[np.float64]  # (3, 3): a position in the image -> in the window
 Border = Literal["black", "edge", "symmetric", "reflect", "wrap"]
 
 PLAIN_BORDERS: tuple[Border, ...] = ("black", "edge")
@@ -42,9 +42,9 @@ class Box:
 
 @dataclass(frozen=True)
 class View:
-    """One photograph's pixels in one window: `source` is cut out, then moved by `matrix`."""
+    """One image's pixels in one window: `source` is cut out, then moved by `matrix`."""
 
-    source: Box  # in the photograph
+    source: Box  # in the image
     matrix: Matrix
     shown: Box  # in the window; objects elsewhere belong to another view
     border: Border = "black"
@@ -91,7 +91,7 @@ Size = tuple[int, int]  # (height, width) in pixels
 
 
 def plain_window(size: Size, side_px: int, rng: np.random.Generator) -> WindowPlan:
-    """A random part of a photograph, as it is."""
+    """A random part of an image, unchanged."""
     source = _part(size, side_px, rng)
     view = View(source, _moved(-source.x, -source.y), Box(0, 0, side_px, side_px))
     return WindowPlan((view,))
@@ -100,9 +100,9 @@ def plain_window(size: Size, side_px: int, rng: np.random.Generator) -> WindowPl
 def changed_window(
     size: Size, side_px: int, config: TrainConfig, rng: np.random.Generator
 ) -> WindowPlan:
-    """A photograph turned, zoomed, sheared, shifted and mirrored, then cut; colours changed too.
+    """An image turned, zoomed, sheared, shifted and mirrored, then cut; colours change, too.
 
-    Of a very wide photograph only a part of twice the window's side takes part.
+    Of a very wide image, only a part of twice the window's side is used.
     """
     source = _part(size, 2 * side_px, rng)
     height, width = source.height, source.width
@@ -126,7 +126,7 @@ def changed_window(
 
 
 def mosaic_window(sizes: tuple[Size, ...], side_px: int, rng: np.random.Generator) -> WindowPlan:
-    """Four random parts of photographs of these `sizes`, resized and blended at the seams."""
+    """Four random parts of images of these `sizes`, resized and blended at the seams."""
     seam = int(rng.integers(SEAM_PX[0], SEAM_PX[1] + 1))
     half = side_px // 2
     views = []
@@ -156,7 +156,7 @@ def draw_colour(config: TrainConfig, rng: np.random.Generator) -> Colour:
 
 
 def _part(size: Size, side_px: int, rng: np.random.Generator) -> Box:
-    """A random square of a photograph, or all of a side that is shorter."""
+    """A random square of an image, or all of a side that is shorter."""
     height, width = (min(side_px, length) for length in size)
     y, x = (int(rng.integers(size[0] - height + 1)), int(rng.integers(size[1] - width + 1)))
     return Box(x, y, width, height)

@@ -1,6 +1,6 @@
-"""Which file, is it whole, what is in it.
+"""Weights files: where they come from, whether they are intact, what they hold.
 
-Read registry.py (what can be had), cache.py (what is here), checkpoint.py (our file format), then
+Read registry.py (what is available), cache.py (what is installed), checkpoint.py (the format), then
 what makes such a file: download.py (the network), untrusted.py (files of others, read without
-running their code), upstream.py (their tensors become ours), install.py (all of it together).
+running their code), upstream.py (renames their tensors), install.py (all of it together).
 """

@@ -23,7 +23,7 @@ from clipcount_cli.weights.registry import CLIP_NAME, DEFAULT_NAME, EMBEDDED_NAM
 HOME_VARIABLE = "CLIPCOUNT_HOME"
 OFFLINE_VARIABLES = ("CLIPCOUNT_OFFLINE", "HF_HUB_OFFLINE")
 SUFFIX = ".safetensors"
-BEST = f"best{SUFFIX}"  # what `train` leaves in RUN/ for whoever counts
+BEST = f"best{SUFFIX}"  # the weights in RUN/ to count with
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -46,7 +46,7 @@ def home() -> Path:
 
 
 def offline() -> bool:
-    """Tell whether the environment forbids the network."""
+    """Whether the environment forbids the network."""
     values = [os.environ.get(variable, "") for variable in OFFLINE_VARIABLES]
     return any(value.strip().lower() in {"1", "true", "yes", "on"} for value in values)
 
@@ -107,7 +107,7 @@ def _best_of(run: Path) -> Path:
 
 @contextmanager
 def with_repair_hint(path: Path) -> Iterator[None]:
-    """Let the errors of weights that are installed name the command that replaces them."""
+    """Add the command that replaces installed weights to errors about them."""
     try:
         yield
     except WeightsError as error:

@@ -40,7 +40,7 @@ _GROUP_BYTES = 32_000_000
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a weights file says about itself."""
+    """The header of a weights file."""
 
     config: ModelConfig
     origin: Mapping[str, Any] = field(default_factory=dict)  # name, licence, sources with sha256
@@ -77,26 +77,26 @@ def read_header(path: Path) -> Header:
 
 
 def read_metadata(path: Path) -> Metadata:
-    """Read what a weights file says about itself, without torch; raises WeightsError."""
+    """Read the header of a weights file, without torch; raises WeightsError."""
     return _metadata_from(read_header(path), path)
 
 
 def _metadata_from(header: Header, path: Path) -> Metadata:
-    said = header.metadata
-    if "clipcount_config" not in said:
+    metadata = header.metadata
+    if "clipcount_config" not in metadata:
         raise WeightsError(
             f"{path} is not a clipcount weights file: its header holds no configuration",
             hint="install it with `clipcount download-weights --checkpoint FILE --clip FILE`",
         )
-    if said.get("clipcount_format") != FORMAT_VERSION:
+    if metadata.get("clipcount_format") != FORMAT_VERSION:
         raise WeightsError(
-            f"{path} is of format {said.get('clipcount_format')}, this version reads "
+            f"{path} is of format {metadata.get('clipcount_format')}, this version reads "
             f"{FORMAT_VERSION}",
             hint="install a newer clipcount-cli",
         )
     try:
-        config = model_config_from_json(json.loads(said["clipcount_config"]))
-        origin = json.loads(said.get("clipcount_origin", "{}"))
+        config = model_config_from_json(json.loads(metadata["clipcount_config"]))
+        origin = json.loads(metadata.get("clipcount_origin", "{}"))
         if not isinstance(origin, dict):
             raise TypeError(f"its origin is a {type(origin).__name__}")
     except (ValueError, TypeError, RecursionError) as error:
@@ -104,7 +104,9 @@ def _metadata_from(header: Header, path: Path) -> Metadata:
             f"{path} is damaged: its configuration cannot be read: {error}",
             hint="get the file again, or install it again",
         ) from error
-    return Metadata(config, origin, "clip" if said.get("clipcount_holds") == "clip" else "model")
+    return Metadata(
+        config, origin, "clip" if metadata.get("clipcount_holds") == "clip" else "model"
+    )
 
 
 def load(
@@ -168,7 +170,7 @@ def empty_model(config: ModelConfig, where: Path | None = None) -> ClipCount:
     try:
         with torch.device("meta"), _without_initial_values():
             model = build_model(config)
-    except Exception as error:  # torch's layers and open_clip refuse sizes in as many ways
+    except Exception as error:  # torch and open_clip refuse sizes in many ways
         raise _unbuildable(where, str(error)) from error
     model.clip.attn_mask = None  # not in any file, and never read: the network masks by itself
     return model
@@ -192,7 +194,7 @@ def _without_initial_values() -> AbstractContextManager[Any]:
 def _unbuildable(where: Path | None, why: str) -> WeightsError:
     return WeightsError(
         f"{where or 'the configuration'} describes a network that cannot be built: {why}",
-        hint="get the file again, from whoever made it",
+        hint="get the file from its source again",
     )
 
 

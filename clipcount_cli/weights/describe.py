@@ -31,7 +31,7 @@ def list_lines() -> Iterator[str]:
 
 
 def info_lines(weights: str) -> Iterator[str]:
-    """All that a weights file (a name, a file, a run folder) says about itself, as YAML.
+    """Everything in the header of weights (a name, a file, a run folder), as YAML.
 
     Raises WeightsError if there is no such file, or it is damaged.
     """

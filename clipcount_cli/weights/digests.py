@@ -41,9 +41,9 @@ def seal(path: Path) -> None:
 
 
 def verified_digest(path: Path) -> str:
-    """sha256 of a weights file that is as it was written.
+    """sha256 of an intact weights file.
 
-    Raises WeightsError if its header or its record says otherwise. A file of an earlier version
+    Raises WeightsError if its header or its record differs. A file of an earlier version
     may have neither.
     """
     try:

@@ -66,7 +66,7 @@ def fetch(
 
 
 class _Part:
-    """An unfinished file, its digest so far, and what the server said about the whole one."""
+    """An unfinished file, its digest so far, and what the server stated about the whole one."""
 
     def __init__(self, url: str, path: Path) -> None:
         self.url, self.path = url, path
@@ -97,7 +97,7 @@ class _Part:
         return self.path.with_name(f"{self.path.name}.json")
 
     def start(self, validator: str | None, total_bytes: int | None) -> None:
-        """Begin an empty file, with what the server says about the whole one."""
+        """Start an empty file, with what the server states about the whole one."""
         self.discard()
         self.validator, self.total_bytes = validator, total_bytes
         self._require_size(total_bytes or 0)
@@ -254,10 +254,10 @@ def _extent(response: http.client.HTTPResponse, url: str) -> tuple[int, int | No
     if response.status != http.client.PARTIAL_CONTENT:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if _LENGTH.fullmatch(length) else None
-    said = response.headers.get("Content-Range", "")
-    if (extent := _RANGE.fullmatch(said)) is None:
+    stated = response.headers.get("Content-Range", "")
+    if (extent := _RANGE.fullmatch(stated)) is None:
         raise DownloadError(
-            f"{url} returned a part of the file with the unreadable Content-Range {said!r}",
+            f"{url} returned a part of the file with the unreadable Content-Range {stated!r}",
             hint="check the address, or run the same command again",
         )
     return int(extent[1]), None if extent[2] == "*" else int(extent[2])

@@ -95,7 +95,7 @@ class _Content:
 def install(request: InstallRequest, say: Say, report: Report | None = None) -> Path:
     """Install weights and return their file; what is installed already is left alone.
 
-    say: called with what was decided on the way; report: called with a download's progress.
+    say: called with notices; report: called with a download's progress.
     Raises WeightsError, DownloadError or UsageError.
     """
     _require_sense(request)

@@ -24,7 +24,7 @@ OPENAI_CLIP_URL = f"https://openaipublic.azureedge.net/clip/models/{OPENAI_CLIP_
 
 @dataclass(frozen=True)
 class WeightsEntry:
-    """One row: what the weights are and how they are had."""
+    """One row: what the weights are and where they come from."""
 
     summary: str
     licence: str

@@ -59,13 +59,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     _require_plain_archive(path)
     try:
         with torch.serialization.safe_globals(_inert_globals()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch thinks of the file's age is no news here
+            warnings.simplefilter("ignore")  # about the age of the file
             contents = torch.load(
                 path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
             )
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
-    except Exception as error:  # a damaged archive fails in as many ways as torch has readers
+    except Exception as error:  # torch's readers fail in many ways
         raise WeightsError(
             f"{path} is not a PyTorch checkpoint, or is damaged or cut off",
             hint="download it again",
@@ -86,7 +86,7 @@ def _require_plain_archive(path: Path, read: str = "") -> None:
         with zipfile.ZipFile(path) as archive:
             entries = [e for e in archive.infolist() if re.match(read, e.filename)]
     except (zipfile.BadZipFile, NotImplementedError, ValueError):
-        return  # its list of files is damaged: whoever reads it reports that
+        return  # its list of files is damaged, which reading it reports
     unpacked_bytes = sum(entry.file_size for entry in entries)
     compressed = any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
     if compressed or unpacked_bytes > path.stat().st_size:
@@ -147,7 +147,7 @@ def settings_of(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Any]:
 
 
 def is_safetensors(path: Path) -> bool:
-    """Tell by its first bytes whether a file is in the safetensors format, whatever its name."""
+    """Whether a file is in the safetensors format, by its first bytes."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -156,7 +156,7 @@ def is_safetensors(path: Path) -> bool:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Tell whether a file is a TorchScript archive: a zip with code in it."""
+    """Whether a file is a TorchScript archive: a zip with code in it."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     try:
@@ -183,7 +183,7 @@ def read_torchscript_tensors(path: Path) -> dict[str, Tensor]:
         return module.tensors()
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
-    except Exception as error:  # whatever a damaged pickle makes of itself
+    except Exception as error:  # a damaged pickle may raise anything
         raise WeightsError(f"{path} is not a TorchScript archive, or is damaged") from error
 
 

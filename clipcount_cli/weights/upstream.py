@@ -1,6 +1,6 @@
 """The authors' checkpoint (songrise/CLIP-Count) and OpenAI's CLIP -> our tensors and configuration.
 
-Two tables say which of their modules is which of ours, and which of theirs do nothing. Everything
+Two tables map their modules to ours, and list those of theirs that have no effect. Everything
 in a file has to be expected, present, of the right shape and finite: the authors' own loader
 accepts any file in silence.
 """
@@ -55,7 +55,7 @@ LEVEL = {"0.": "conv.", "1.": "norm."}
 POSITION_CODE = "model.patch_emb_pos_embed"  # fixed, so the network computes it
 # A checkpoint trained with `unfreeze_vit` holds CLIP three times over.
 OWN_CLIP = ("model.img_encoder.vit.", "model.text_encoder.clip_model.", "model.clip.")
-# Numbers beside the parameters in CLIP files; the shapes say the same.
+# Numbers beside the parameters in CLIP files; the shapes imply them.
 CLIP_EXTRAS = frozenset({"input_resolution", "context_length", "vocab_size", "attn_mask"})
 
 _RIGHT_CLIP = "give OpenAI's CLIP ViT-B/16 with --clip, as an archive, state dict or safetensors"
@@ -71,7 +71,7 @@ class Imported:
 
 
 def brings_own_clip(checkpoint: Mapping[str, Any], path: Path) -> bool:
-    """Tell whether the Lightning checkpoint read from `path` holds the CLIP it was trained with."""
+    """Whether the Lightning checkpoint read from `path` holds the CLIP it was trained with."""
     return any(key.startswith(OWN_CLIP) for key in untrusted.state_of(checkpoint, path))
 
 
@@ -158,32 +158,32 @@ def config_from(settings: Mapping[str, Any], clip: ClipConfig, path: Path) -> Mo
     The code's defaults differ from the released checkpoint's values, so none is assumed.
     """
 
-    def said(key: str) -> Any:
+    def value_of(key: str) -> Any:
         if settings.get(key) is None:
             raise WeightsError(
-                f"{path} does not say {key} in its hyper_parameters, and it must not be guessed",
+                f"{path} lacks {key} in its hyper_parameters, and it must not be guessed",
                 hint=untrusted.AS_WRITTEN,
             )
         return settings[key]
 
     def number(key: str) -> int:
         try:
-            return int(said(key))
+            return int(value_of(key))
         except (ValueError, TypeError, OverflowError) as error:
             raise WeightsError(
-                f"{path} says {key} {said(key)!r} in its hyper_parameters, not a whole number",
+                f"{path} has {key} {value_of(key)!r} in its hyper_parameters, not a whole number",
                 hint=untrusted.AS_WRITTEN,
             ) from error
 
     interaction: Interaction = "add"
-    if said("use_mixed_fim"):
+    if value_of("use_mixed_fim"):
         interaction = "hierarchical"
-    elif said("use_fim"):
+    elif value_of("use_fim"):
         interaction = "naive"
-    prompted = bool(said("use_vpt"))
+    prompted = bool(value_of("use_vpt"))
     heads = number("decoder_head")
     if heads < 1 or clip.embed_dim % heads:
-        raise WeightsError(f"{path} says decoder_head {heads}, which does not divide its width")
+        raise WeightsError(f"{path} has decoder_head {heads}, which does not divide its width")
     depth = {"hierarchical": 2, "add": 0}.get(interaction)
     return ModelConfig(
         clip=clip,
@@ -193,7 +193,7 @@ def config_from(settings: Mapping[str, Any], clip: ClipConfig, path: Path) -> Mo
         depth=number("decoder_depth") if depth is None else depth,
         visual_prompts=number("vpt_width") if prompted else 0,
         prompted_layers=number("vpt_depth") if prompted else 0,
-        context_tokens=number("coop_width") if said("use_coop") else 0,
+        context_tokens=number("coop_width") if value_of("use_coop") else 0,
         readout="released",
     )
 

@@ -87,7 +87,7 @@ def open_address(
 
 
 def unreachable(url: str) -> str | None:
-    """Why the host of `url` cannot be reached, or None if it responds, whatever it responds."""
+    """Why the host of `url` cannot be reached, or None if it responds at all."""
     try:
         with open_address(new_opener(), url, {}):
             return None

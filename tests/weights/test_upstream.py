@@ -93,7 +93,7 @@ def test_settings_may_be_a_namespace_with_numpy_numbers(write_checkpoint, clip_f
 
 @pytest.mark.parametrize("key", ["decoder_head", "use_mixed_fim", "vpt_depth"])
 def test_setting_the_file_does_not_give_is_never_guessed(write_checkpoint, clip_file, key):
-    with pytest.raises(WeightsError, match=f"does not say {key}"):
+    with pytest.raises(WeightsError, match=f"lacks {key}"):
         import_released(write_checkpoint(settings={key: None}), clip_file)
 
 
@@ -101,7 +101,7 @@ def test_setting_the_file_does_not_give_is_never_guessed(write_checkpoint, clip_
 def test_setting_that_is_no_number_is_named(write_checkpoint, clip_file, odd):
     path = write_checkpoint(settings={"decoder_head": odd})
 
-    with pytest.raises(WeightsError, match=r"head\.ckpt says decoder_head .* whole number"):
+    with pytest.raises(WeightsError, match=r"head\.ckpt has decoder_head .* whole number"):
         import_released(path, clip_file)
 
 

@@ -23,7 +23,7 @@ UNNAMED = ""  # the prompt of objects whose class the file does not give
 
 @dataclass
 class AnnotatedImage:
-    """What one annotation file says about one image.
+    """The content of one annotation file about one image.
 
     Without any prompt in `points`, the image was annotated and holds no object of any class.
     """
@@ -32,8 +32,8 @@ class AnnotatedImage:
     source: Path  # the annotation file
     stem: str = ""  # what the image is called, without suffix, if `name` is not to be found
     points: dict[str, list[Point]] = field(default_factory=dict)  # prompt -> centres (x, y)
-    size: tuple[int, int] | None = None  # (width, height), where the file states them
-    split: str | None = None  # train, val or test, where the file says so
+    size: tuple[int, int] | None = None  # (width, height), if the file states them
+    split: str | None = None  # train, val or test, if the file states it
     in_fractions: bool = False  # of width and height, instead of pixels
     counts: dict[str, int] = field(default_factory=dict)  # prompt -> count, without positions
     uncounted: set[str] = field(default_factory=set)  # prompts of what is there, uncounted

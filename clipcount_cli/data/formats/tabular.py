@@ -65,7 +65,7 @@ _LOOKS = {
 
 @dataclass(frozen=True)
 class _Columns:
-    """Which columns of a table say what."""
+    """The columns of a table, by their meaning."""
 
     image: str
     prompt: str | None
@@ -89,7 +89,7 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
     _refuse_misspelt(table, columns)
     number = table.numbers(columns.position)
     images: dict[str, AnnotatedImage] = {}
-    empty: dict[tuple[str, str], int] = {}  # the line of a row that says: none here
+    empty: dict[tuple[str, str], int] = {}  # the line of a row without a position
     for line, cells in table.rows:
         name = cells[columns.image]
         prompt = cells[columns.prompt] if columns.prompt else UNNAMED

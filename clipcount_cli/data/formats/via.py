@@ -62,7 +62,7 @@ def recognises_table(table: Table) -> bool:
 
 
 def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
-    """The images of a VIA CSV file; one without regions has a single row that says so."""
+    """The images of a VIA CSV file; one without regions has a single row."""
     name_column = table.columns[0]  # `#filename` in version 1 and 2.0, `filename` in between
     regions: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for line, cells in table.rows:
