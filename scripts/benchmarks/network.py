@@ -188,7 +188,7 @@ def run_plain(plain: PlainClipCount, windows: Pixels, prompts: list[str]) -> NDA
 
 
 def count_afresh(counter: core.Counter, pixels: Pixels, prompts: list[str]) -> None:
-    core.Counter(counter.model, "", "", counter.precision).count(pixels, prompts)
+    core.Counter(counter.model, "", "", counter.precision).count_image(pixels, prompts)
 
 
 def flops_of(counter: core.Counter, windows: Pixels, prompts: list[str]) -> float:

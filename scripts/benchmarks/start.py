@@ -49,13 +49,13 @@ def memory_mb(field):
 
 image, weights, device, precision = sys.argv[1:]
 imports_mb = memory_mb("VmRSS")
-photo = command.read(image)
+photo = command.read(image, None, None)
 marks.append(time.time())
 counter = load_counter(resolve(weights), device, precision)
 marks.append(time.time())
-results = command.count_prompts(counter, photo, ["coins"], 1)
+counts = counter.count_image(photo.pixels, ["coins"])
 marks.append(time.time())
-console.show_counts(image, results)
+console.show_counts(image, counts.lines(None))
 marks.append(time.time())
 held = [*counter.model.parameters(), *counter.model.buffers()]
 size_mb = sum(tensor.numel() * tensor.element_size() for tensor in held) / 2**20
