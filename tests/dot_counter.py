@@ -33,7 +33,8 @@ class DotCounter(Counter):
         self.shares = {"dots": 1.0, "objects": 1.0, **shares}
         self.name, self.sha256, self.precision = "dotty", "0" * 64, "fp32"
         self.device = torch.device("cpu")
-        config = SimpleNamespace(taught=taught, readout="eot", template="{}", context_tokens=0)
+        config = SimpleNamespace(taught=taught, bank=(), readout="eot", template="{}")
+        config.context_tokens = 0
         config.clip = SimpleNamespace(compact=False, vocabulary=(), context_length=77)
         self.model: Any = SimpleNamespace(config=config)
         self.windows_seen = 0

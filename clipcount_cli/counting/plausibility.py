@@ -14,8 +14,11 @@ MAX_NAMED_SHARE = 0.25  # of what is seen: above it the name is understood
 
 
 def generic_prompt(config: ModelConfig) -> str | None:
-    """The prompt that means any object, if these weights learned one."""
-    return GENERIC_PROMPT if GENERIC_PROMPT in config.taught else None
+    """The prompt that means any object, if these weights learned one.
+
+    Those with a bank of nouns did, whose samples ask for it beside the nouns that they list.
+    """
+    return GENERIC_PROMPT if config.bank or GENERIC_PROMPT in config.taught else None
 
 
 def size_notice(shorter_px: int, tiles: int, side_px: int) -> Notice | None:

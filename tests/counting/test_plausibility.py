@@ -4,6 +4,8 @@ import pytest
 
 from clipcount_cli.config import ModelConfig
 from clipcount_cli.counting.plausibility import generic_prompt, name_notice, size_notice
+from clipcount_cli.weights.cache import resolve
+from clipcount_cli.weights.checkpoint import read_metadata
 
 
 @pytest.mark.parametrize(
@@ -41,6 +43,10 @@ def test_a_name_that_fits_few_of_the_objects_is_doubted():
 @pytest.mark.parametrize(("count", "generic"), [(25, 100), (0, 2.9), (0, 0), (40, 30)])
 def test_a_name_is_not_doubted_if_it_fits_many_or_little_is_there(count, generic):
     assert name_notice("tiny", "cookies", count, generic, larger=2) is None
+
+
+def test_the_embedded_weights_have_a_generic_prompt():
+    assert generic_prompt(read_metadata(resolve("tiny").path).config) == "objects"
 
 
 @pytest.mark.parametrize(("taught", "prompt"), [((), None), (("objects", "dots"), "objects")])
