@@ -1,4 +1,4 @@
-"""What makes a model obey its prompt: `released`, `default`, and changes of its parts.
+"""Compare how well models follow their prompts: `released`, `default`, and changes of its parts.
 
     git show 7994bd9:clipcount_cli/assets/tiny.safetensors > small.safetensors
     python scripts/compare_recipes.py --folder FOLDER --towers small.safetensors [--only NAME ...]
@@ -34,12 +34,12 @@ from clipcount_cli.training import run as train
 from clipcount_cli.weights import checkpoint
 
 # Nouns of one BPE token, which the released readout cannot tell apart, and of two. No two of them
-# look alike: what is compared is whether a model listens, not how well it sees.
+# look alike: what is compared is whether a model follows its prompt, not how well it sees.
 NOUNS = (
     *("coins", "balls", "stars", "cars", "eggs", "leaves", "beans", "bricks", "strawberries"),
     *("forks", "paper clips"),
 )
-SIDE_PX = 128  # that the small network sees; seven runs at 224 px take two cores a day
+SIDE_PX = 128  # that the small network sees; seven runs at 224 px take two cores one day
 SCENES = SceneConfig(side_px=224, empty=0.0, same_noun=0.0, assorted=0.0, max_objects=80)
 SPLITS = {"train": 2000, "val": 60, "test": 200}
 # From nothing, and for minutes: a higher rate than for a head on CLIP.
@@ -95,7 +95,7 @@ def main(
 
 
 def render_data(data: Path, share: float) -> None:
-    """Write own data: pictures, and the dots of every class in them."""
+    """Write own data: images, and the dots of every class in them."""
     catalogue = Catalogue.drawn()
     catalogue = dataclasses.replace(
         catalogue, nouns={n: noun for n, noun in catalogue.nouns.items() if n in NOUNS}
@@ -132,7 +132,7 @@ def save_start(weights: Path, path: Path) -> None:
 
 
 def train_one(name: str, data: Path, start: Path, run: Path, epochs: int) -> Path:
-    """Train one recipe, or go on with it; returns its best weights."""
+    """Train one recipe, or resume it; returns its best weights."""
     if (run / "config.json").exists():
         return train.resume(run, train.TrainRequest(hyper_parameters={"epochs": epochs})).best
     recipe = Recipe.released if name == "released" else Recipe.default
@@ -151,7 +151,7 @@ def train_one(name: str, data: Path, start: Path, run: Path, epochs: int) -> Pat
 def measure(weights: Path, data: Path) -> tuple[Metrics, Metrics]:
     """MAE and the prompt check on the scenes kept for it: all, and those of one class.
 
-    FSC-147, on which PrACo (arXiv:2409.15953) defines the check, names one class a photograph.
+    FSC-147, on which PrACo (arXiv:2409.15953) defines the check, names one class per image.
     """
     samples = load_dataset(data, splits=("test",)).split("test")
     rows = list(evaluate(load_counter(weights), samples, prompt_check=True))

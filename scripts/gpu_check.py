@@ -1,12 +1,11 @@
-"""All that is to be learnt from a GPU, in one command of at most nine minutes.
+"""Test and measure a GPU with one command, in at most nine minutes.
 
     python scripts/gpu_check.py --out gpu_check.json
 
-It needs no network and no weights: random numbers stand in. From a checkout it needs, beside what a
-PyTorch image has, the packages that it lists if one is missing; carry their wheels along and
-install them with `pip install --no-deps`. Parts run one after the other, and one that fails is
-reported and leaves the others alone. Without a GPU every part runs on the CPU in tiny sizes, so
-that the script cannot rot unnoticed: those figures mean nothing.
+It needs no network and no weights: random numbers replace them. It runs from a checkout and lists
+missing packages; where there is no network, install their wheels with `pip install --no-deps`. A
+part that fails is reported, and the others still run. Without a GPU every part runs on the CPU in
+tiny sizes, which tests the script: those figures mean nothing.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from clipcount_cli.devices import pick_device  # noqa: E402
 
 
 class Part(NamedTuple):
-    """One thing to learn, and how long it may take on a GPU."""
+    """One measurement, and how long it may take on a GPU."""
 
     name: str
     seconds: int
@@ -56,7 +55,7 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """What is written as JSON."""
+    """The content of the JSON file."""
 
     device: str
     versions: dict[str, str]
@@ -111,7 +110,7 @@ def main(
             continue
         console.notice(f"{part.name}: at most {part.seconds} s")
         rows += attempt(part, place, sizes)
-        write(out, place, started, rows)  # what is known stays known
+        write(out, place, started, rows)  # keeps what is known if a later part fails
     title = f"{describe(place)}, {time.monotonic() - started:.0f} s"
     console.show_table(
         ("what", "measured", "goal"), [tuple(asdict(r).values()) for r in rows], title
@@ -119,10 +118,10 @@ def main(
 
 
 def attempt(part: Part, device: torch.device, sizes: Sizes) -> Sequence[Row]:
-    """The rows of one part, or one row that says why there are none."""
+    """The rows of one part, or one row with the reason why there are none."""
     try:
         return part.measure(device, sizes)
-    except Exception as error:  # the next parts are worth as much
+    except Exception as error:  # the other parts still run
         traceback.print_exc()
         first = (str(error) or type(error).__name__).splitlines()[0]
         return [Row(part.name, f"failed: {first[:80]}", "")]

@@ -3,7 +3,7 @@
     python scripts/score_photos.py --photos DIR --labels FILE [--absent] [--weights NAME|FILE]
 
 FILE is a table like the counts.csv that `clipcount eval` reads (image,prompt,count; without a
-count: it is there, but was not counted); further columns are ignored. With --absent each photo is
+count: present, but not counted); further columns are ignored. With --absent each photo is
 also queried for what others show, as `eval --prompt-check` does. Beside the figures of `eval`: the
 photos in the order of their errors, and Spearman's rank correlation.
 """
@@ -51,7 +51,7 @@ def relative_error(row: EvalRow) -> float:
 
 
 def show_ranking(rows: list[EvalRow]) -> None:
-    """Put every row on stdout, the smallest relative error first."""
+    """Print every row on stdout, the smallest relative error first."""
     table = [
         (row.image, row.prompt, row.truth, f"{row.count:.1f}", f"{relative_error(row):.2f}")
         for row in sorted(rows, key=relative_error)
@@ -88,10 +88,10 @@ def main(
     photos: Annotated[Path, typer.Option(help="Folder of photos.")],
     labels: Annotated[list[Path], typer.Option(help="CSV with image, prompt, count; repeatable.")],
     absent: Annotated[bool, typer.Option(help="Also query what others show.")] = False,
-    weights: Annotated[str | None, typer.Option(help="Which model counts.")] = "tiny",
+    weights: Annotated[str | None, typer.Option(help="Weights to count with.")] = "tiny",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "fp32",
 ) -> None:
-    """Print true and predicted counts, best first, and what they amount to."""
+    """Print true and predicted counts, best first, and the figures over all of them."""
     counter = load_counter(weights, precision=precision)
     rows = gathered(evaluate(counter, read_samples(photos, labels), prompt_check=absent))
     for failed in (row for row in rows if row.count is None):

@@ -23,7 +23,7 @@ from clipcount_cli.counting.positions import positions
 
 FIRST_SEED = 3_000_000
 FEWEST_OBJECTS = 3
-FAR = 1e6  # stands for "not this one" in the assignment
+FAR = 1e6  # marks an impossible pair in the assignment
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def match_scene(counter: Counter, scene: Scene) -> list[Match]:
 
 
 def main(
-    weights: Annotated[str, typer.Option(help="Which model counts.")] = "tiny",
-    scenes: Annotated[int, typer.Option(help="How many.")] = 100,
+    weights: Annotated[str, typer.Option(help="Weights to count with.")] = "tiny",
+    scenes: Annotated[int, typer.Option(help="Number of scenes.")] = 100,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
 ) -> None:
     """Print precision and recall of positions, within half an object's size."""

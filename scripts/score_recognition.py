@@ -1,12 +1,12 @@
-"""Score the embedded model on annotated photos that no training saw.
+"""Score the embedded model on annotated photos that were not used in training.
 
     python scripts/score_recognition.py --photos DIR [--weights tiny] [--labels photos/labels.csv]
 
 A fixed fifth of every set (by the hash of its photos' names) is never trained on. Printed per set:
 the median relative error of the right noun and of "objects", what absent prompts count as a share
 of the true count, how often the right prompt is closer than absent ones, and the place of the right
-noun among the nouns of the bank, by what the network makes of the patches that hold its dots.
---labels adds photos of which only counts are known (image, prompt, count), beside the file.
+noun among the nouns of the bank, by the network's features of the patches that hold its dots.
+--labels adds photos beside that file of which only counts are known (image, prompt, count).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ HINT_BELOW, HINT_FROM = 0.25, 3  # the hint of `count`: few of what the generic 
 
 @dataclass
 class Score:
-    """What one set's photos gave."""
+    """The results of one set of photos."""
 
     right: list[float] = field(default_factory=list)  # relative errors
     objects: list[float] = field(default_factory=list)  # relative errors
@@ -123,7 +123,7 @@ def score_photo(counter: Counter, photo: Photo, bank: Bank, score: Score) -> Non
 
 
 def score_labels(counter: Counter, labels: Path, score: Score) -> None:
-    """Photos of which only counts are known; absent are the first nouns that others show."""
+    """Photos of which only counts are known; absent prompts are the first nouns of the others."""
     photos: dict[str, dict[str, int]] = defaultdict(dict)
     with labels.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -142,11 +142,11 @@ def score_labels(counter: Counter, labels: Path, score: Score) -> None:
 def main(
     photos: Annotated[Path, typer.Option(help="Folder of sets: SET/images, SET/points.csv.")],
     labels: Annotated[Path | None, typer.Option(help="CSV with image, prompt, count.")] = None,
-    weights: Annotated[str, typer.Option(help="Model that counts.")] = "tiny",
+    weights: Annotated[str, typer.Option(help="Weights to count with.")] = "tiny",
     part: Annotated[str, typer.Option(help="test, val or train.")] = "test",
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
 ) -> None:
-    """Print one row per set, and one of all together."""
+    """Print one row per set, and one over all sets."""
     counter = load_counter(weights, precision=precision)
     bank = _bank(photos)
     scores: dict[str, Score] = defaultdict(Score)

@@ -1,4 +1,4 @@
-"""Measure `--tiles auto`: the same images seen from ever further away, against every fixed choice.
+"""Compare `--tiles auto` with every fixed choice, on images seen from increasing distances.
 
     python scripts/score_tiles.py [--weights tiny] [--photos DIR --labels FILE] [--scenes 12]
                                   [--calibrate]
@@ -36,13 +36,13 @@ FIRST_SEED = 2_000_000
 FEWEST_OBJECTS = 5
 COPIES = (1, 2, 3, 4, 6, 8, 12)  # per side of a layout
 TILES = (1, 2, 4, 8)
-LARGEST_VIEW = 2.0  # of a copy, over the window's side; beyond it nothing is right
+LARGEST_VIEW = 2.0  # of a copy, over the window's side; beyond it every count is wrong
 GROWTHS, PITCHES_PX = (1.2, 1.3, 1.5, 2.0), (36, 44, 52, 60, 76)
 
 
 @dataclass
 class Subject:
-    """One image, what is counted in it, and what became of it at every distance."""
+    """One image, what is counted in it, and the results at every distance."""
 
     name: str
     pixels: Pixels
@@ -61,7 +61,7 @@ class Subject:
 
 
 def rendered(number: int) -> Iterator[Subject]:
-    """Scenes of one noun whose drawings were kept from training."""
+    """Scenes of one noun with drawings that were not used in training."""
     catalogue, config = Catalogue.drawn(), SceneConfig(second_class=0.0, empty=0.0, side_px=384)
     for seed in range(FIRST_SEED, FIRST_SEED + number):
         scene = render_scene(seed, catalogue, config, "test")
@@ -140,12 +140,12 @@ def thresholds(subjects: list[Subject]) -> list[tuple[str, ...]]:
 
 
 def main(
-    weights: Annotated[str, typer.Option(help="Which model counts.")] = "tiny",
+    weights: Annotated[str, typer.Option(help="Weights to count with.")] = "tiny",
     photos: Annotated[Path | None, typer.Option(help="Folder of photos.")] = None,
     labels: Annotated[
         list[Path] | None, typer.Option(help="CSV with image, prompt, count; repeatable.")
     ] = None,
-    scenes: Annotated[int, typer.Option(help="How many rendered scenes.")] = 12,
+    scenes: Annotated[int, typer.Option(help="Number of rendered scenes.")] = 12,
     precision: Annotated[str, typer.Option(help="auto, fp32, bf16 or fp16.")] = "auto",
     calibrate: Annotated[bool, typer.Option(help="Also try other thresholds.")] = False,
 ) -> None:

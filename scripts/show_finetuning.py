@@ -1,8 +1,8 @@
-"""Teach the embedded model a noun it does not know, from thirty photographs, on a CPU, offline.
+"""Fine-tune the embedded model on a noun it does not know: thirty images, on a CPU, offline.
 
     python scripts/show_finetuning.py --folder FOLDER
 
-Renders sixty photographs of crescents, which scripts/make_tiny.py never draws or names; fine-tunes
+Renders sixty images of crescents, which scripts/make_tiny.py never draws or names; fine-tunes
 `tiny` on thirty of them with `clipcount train --init tiny`, and prints the mean absolute error on
 the other thirty before and after.
 """
@@ -37,7 +37,7 @@ SPLITS = ("train",) * 25 + ("val",) * 5 + ("test",) * 30
 
 
 def main(
-    folder: Annotated[Path, typer.Option(help="Where photographs and the run are kept.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the images and the run.")],
     epochs: Annotated[int, typer.Option(help="Of fine-tuning.")] = 200,
 ) -> None:
     """Render, measure, train, measure again."""
@@ -68,7 +68,7 @@ def crescent(brush: Brush) -> Surface:
 
 
 def render_photographs(data: Path) -> None:
-    """Write own data: thirty photographs to learn from, thirty others to be measured on."""
+    """Write own data: thirty images to train on, thirty others to evaluate on."""
     DRAWINGS[NOUN.plural] = crescent
     catalogue = Catalogue({NOUN.plural: NOUN})
     (data / "images").mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def render_photographs(data: Path) -> None:
 
 
 def measure(weights: str, data: Path) -> float:
-    """Mean absolute error on the photographs held out."""
+    """Mean absolute error on the held-out images."""
     samples = load_dataset(data, splits=("test",)).split("test")
     rows = evaluate(load_counter(weights), samples)
     return Metrics.of([row for picture in rows for row in picture]).mae or 0.0

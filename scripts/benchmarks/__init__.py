@@ -1,1 +1,1 @@
-"""What `scripts/benchmark.py` measures: one module per command."""
+"""The measurements of `scripts/benchmark.py`: one module per command."""

@@ -1,6 +1,6 @@
-"""`python scripts/benchmark.py batch`: what a folder costs beyond its network and its decoding.
+"""`python scripts/benchmark.py batch`: the cost of a folder beyond its network and its decoding.
 
-Three questions, each on photographs drawn for it: how much of the bare network's speed is left when
+Three questions, each on images drawn for it: how much of the bare network's speed is left when
 images are read, packed and written as well; how much faster a folder of large JPEGs goes than a
 plain loop; and whether memory grows with the number of images.
 """
@@ -42,7 +42,9 @@ def batch_speed(
     precision: PrecisionOption = Precision.auto,
     windowed: Annotated[int, typer.Option(help="Small images for the network.")] = 60,
     large: Annotated[int, typer.Option(help="12-megapixel JPEGs.")] = 24,
-    repeats: Annotated[int, typer.Option(help="The best of so many is told.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(help="Number of repetitions, of which the best is printed.")
+    ] = 3,
     many: Annotated[int, typer.Option(help="Tiny images for memory; 0 leaves it out.")] = 20_000,
 ) -> None:
     """Measure `batch` against the bare network and a plain loop, and its peak memory."""
@@ -60,7 +62,7 @@ def batch_speed(
 
 
 def draw_photos(folder: Path, number: int, size_px: tuple[int, int]) -> Path:
-    """JPEGs with as much detail as photographs have: smooth shapes under faint noise."""
+    """JPEGs with as much detail as photos: smooth shapes under faint noise."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for place in range(number):
@@ -92,7 +94,7 @@ def count_folder(counter: Counter, folder: Path) -> None:
 
 
 def compare_with_network(counter: Counter, folder: Path, repeats: int) -> list[tuple[str, str]]:
-    """Windows a second: the network on windows in memory, and `batch` from files."""
+    """Windows per second: the network on windows in memory, and `batch` from files."""
     windows = np.concatenate([windows_of(counter, path) for path in sorted(folder.iterdir())])
     at_once = default_pipeline(BatchRequest([], "-"), counter).batch_windows
     text = counter.encode_prompts([PROMPT])
@@ -117,7 +119,7 @@ def compare_with_network(counter: Counter, folder: Path, repeats: int) -> list[t
 
 
 def windows_of(counter: Counter, path: Path) -> np.ndarray:
-    """The windows the network sees of one photograph."""
+    """The windows that the network sees of one image."""
     pixels = resize_shorter_side(read_image(path).pixels, counter.windows.side_px)
     height_px, width_px = pixels.shape[:2]
     origins = window_origins(height_px, width_px, counter.windows)
@@ -125,7 +127,7 @@ def windows_of(counter: Counter, path: Path) -> np.ndarray:
 
 
 def compare_with_loop(counter: Counter, folder: Path, repeats: int) -> list[tuple[str, str]]:
-    """Large JPEGs a second: one after the other, and `batch`."""
+    """Large JPEGs per second: one after the other, and `batch`."""
     paths = sorted(folder.iterdir())
 
     def loop() -> None:
@@ -142,8 +144,8 @@ def compare_with_loop(counter: Counter, folder: Path, repeats: int) -> list[tupl
 
 
 def speed(things: int, seconds: tuple[float, float], unit: str) -> str:
-    """A speed by the clock, and what one core would do."""
-    return f"{things / seconds[0]:.1f} {unit}/s ({things / seconds[1]:.1f} a core)"
+    """The speed by wall clock, and per core."""
+    return f"{things / seconds[0]:.1f} {unit}/s ({things / seconds[1]:.1f} per core)"
 
 
 def compare_memory(folder: Path, weights: str | None, many: int) -> list[tuple[str, str]]:

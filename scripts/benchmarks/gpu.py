@@ -1,4 +1,4 @@
-"""What scripts/gpu_check.py measures: the machine, the network, `batch` and training.
+"""The measurements of scripts/gpu_check.py: the machine, the network, `batch` and training.
 
 Each function takes a device and sizes, and returns rows of what it found beside the goal.
 """

@@ -126,7 +126,7 @@ def show_batches(
 def show_photograph(
     chosen: ResolvedWeights, counters: dict[str, core.Counter], repeats: int
 ) -> None:
-    """Measure one photograph from pixels to counts, with one prompt and with ten."""
+    """Measure one image from pixels to counts, with one prompt and with ten."""
     pixels = _noise(PHOTO_SHAPE)
     rows = []
     for precision, counter in counters.items():
@@ -138,7 +138,7 @@ def show_photograph(
         one, ten = (median(cell.times_s) for cell in cells)
         rows.append((precision, f"{one:.3f} s", f"{ten:.3f} s", f"{ten / one:.2f}"))
     size = f"{PHOTO_SHAPE[1]} x {PHOTO_SHAPE[0]}"
-    columns = (f"a photograph of {size}", "one prompt", "ten prompts", "ten / one")
+    columns = (f"an image of {size}", "one prompt", "ten prompts", "ten / one")
     console.show_table(columns, rows, chosen.name)
 
 

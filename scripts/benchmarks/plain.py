@@ -1,6 +1,6 @@
 """The network as the paper writes it, which the identities of counting/model.py are held against.
 
-Every window has its prompt encoded anew, over all places of the context; visual prompts go through
+Every window has its prompt encoded again, over all places of the context; visual prompts go through
 whole blocks; patches attend to the text with queries and keys; the density is read out at the full
 resolution. The weights are those of the fast form. Queries and keys of the cross-attention are in
 no weights file, because they cannot matter: they are drawn at random.

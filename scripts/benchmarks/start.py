@@ -59,9 +59,9 @@ console.show_counts(image, counts.lines(None))
 marks.append(time.time())
 held = [*counter.model.parameters(), *counter.model.buffers()]
 size_mb = sum(tensor.numel() * tensor.element_size() for tensor in held) / 2**20
-said = {"marks": marks, "imports_mb": imports_mb, "peak_mb": memory_mb("VmHWM"),
+printed = {"marks": marks, "imports_mb": imports_mb, "peak_mb": memory_mb("VmHWM"),
         "weights_mb": size_mb, "label": f"{counter.device} {counter.precision}"}
-print(json.dumps(said), file=sys.stderr)
+print(json.dumps(printed), file=sys.stderr)
 leave(0)
 """
 
@@ -85,7 +85,7 @@ def start_speed(
 
 
 def draw_panorama(path: Path) -> Path:
-    """Write a photograph of as many windows as the network takes at once."""
+    """Write an image of as many windows as the network takes at once."""
     windows = WindowConfig()
     width_px = windows.side_px + (WINDOWS_AT_ONCE - 1) * windows.stride_px
     with Image.open(EXAMPLE) as example:
@@ -96,33 +96,33 @@ def draw_panorama(path: Path) -> Path:
 def show_stages(name: str, options: list[str], of_panorama: list[str], repeats: int) -> None:
     """Show the median of each stage of `count`, and the memory above the imports."""
     runs = [staged_run(options) for _ in range(1 + repeats)][1:]
-    said = runs[-1][1]
+    printed = runs[-1][1]
     rows: list[tuple[str, str]] = [
         (stage, f"{median(run[0][number] for run in runs):.2f} s")
         for number, stage in enumerate(STAGES)
     ]
     rows.append(("in all", f"{median(sum(run[0]) for run in runs):.2f} s"))
-    rows.append(("memory above the imports", above_imports(said)))
+    rows.append(("memory above the imports", above_imports(printed)))
     rows.append((f"the same, {WINDOWS_AT_ONCE} windows", above_imports(staged_run(of_panorama)[1])))
-    rows.append(("of which weights", f"{said['weights_mb']:.0f} MB"))
-    console.show_table((f"count with {name}, {said['label']}", "median"), rows)
+    rows.append(("of which weights", f"{printed['weights_mb']:.0f} MB"))
+    console.show_table((f"count with {name}, {printed['label']}", "median"), rows)
 
 
-def above_imports(said: dict[str, Any]) -> str:
+def above_imports(printed: dict[str, Any]) -> str:
     """What one `count` took at its peak beyond the imports."""
-    return f"{said['peak_mb'] - said['imports_mb']:.0f} MB"
+    return f"{printed['peak_mb'] - printed['imports_mb']:.0f} MB"
 
 
 def staged_run(options: list[str]) -> tuple[list[float], dict[str, Any]]:
-    """Seconds of each stage of one `count` in a new process, and what it said of itself."""
+    """Seconds of each stage of one `count` in a new process, and what it printed of itself."""
     started = time.time()
     done = subprocess.run(
         [sys.executable, "-c", STAGED_COUNT, *options], check=True, capture_output=True, text=True
     )
     ended = time.time()
-    said = json.loads(done.stderr.splitlines()[-1])
-    marks = [started, *said["marks"], ended]
-    return [after - before for before, after in itertools.pairwise(marks)], said
+    printed = json.loads(done.stderr.splitlines()[-1])
+    marks = [started, *printed["marks"], ended]
+    return [after - before for before, after in itertools.pairwise(marks)], printed
 
 
 def show_ratios(name: str, file: Path, device: str, precision: str, repeats: int) -> None:

@@ -32,10 +32,10 @@ from clipcount_cli.training.start import choose_trained, model_config
 from clipcount_cli.training.step import Trainer
 from clipcount_cli.training.validation import validation_of
 
-SIZE_PX = (384, 576)  # what most of FSC-147's photographs are
+SIZE_PX = (384, 576)  # of most images of FSC-147
 TRAIN_IMAGES, VALIDATION_IMAGES, EPOCHS, VALIDATE_EVERY = 3659, 1286, 230, 10
-PHOTOGRAPHS = 128  # in memory; which ones are seen again does not matter
-DOTS = 50  # a photograph, about FSC-147's mean
+IMAGES = 128  # in memory; which ones are seen again does not matter
+DOTS = 50  # per image, about FSC-147's mean
 WARM_UP_STEPS = 3
 VALIDATED = 16  # images
 
@@ -44,7 +44,7 @@ def train_speed(
     device: DeviceOption = "auto",
     precision: PrecisionOption = Precision.auto,
     recipe: Annotated[Recipe, typer.Option(help="Which recipe's steps.")] = Recipe.paper,
-    batch: Annotated[int, typer.Option(help="Photographs a step.")] = 32,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 32,
     steps: Annotated[int, typer.Option(help="How many to measure.")] = 20,
 ) -> None:
     """Measure steps of training CLIP ViT-B/16, and project the paper's 230 epochs on FSC-147."""
@@ -96,7 +96,7 @@ def noise_photos() -> list[TrainingImage]:
             rng.integers(0, 256, (*SIZE_PX, 3)).astype(np.uint8),
             {f"class {number % 89}": rng.uniform(0, SIZE_PX[::-1], (DOTS, 2)).astype(np.float32)},
         )
-        for number in range(PHOTOGRAPHS)
+        for number in range(IMAGES)
     ]
 
 

@@ -1,6 +1,6 @@
-"""Procedural grounds for rendered scenes: cloth, wood, soil, paper, concrete, asphalt, clutter.
+"""Procedural backgrounds for rendered scenes: cloth, wood, soil, paper, concrete, asphalt, clutter.
 
-A kind and a number give one ground, always the same; render.py crops and re-lights them.
+A kind and a number determine one background; render.py crops and re-lights them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from scenes.brush import Floats, Pixels, blend, smooth_noise
 
 GROUND_SIDE_PX = 320
 GROUNDS_PER_KIND = 20
-PHOTOGRAPHED = 0.2  # share of grounds, where there are photographs
-BARE_PHOTOGRAPHED = 0.75  # the same, where nothing lies on them
+PHOTOGRAPHED = 0.2  # share of photos among backgrounds, if there are any
+BARE_PHOTOGRAPHED = 0.75  # the same, if nothing lies on them
 
 
 def _tone(rng: np.random.Generator, vivid: float = 0.25) -> Floats:
@@ -274,7 +274,7 @@ def ground(kind: str, number: int, part: str = "train") -> Pixels:
 
 
 def read_ground(path: Path) -> Pixels:
-    """Read a photograph as a ground: its middle square; (320, 320, 3) uint8."""
+    """Read a photo as a background: its middle square; (320, 320, 3) uint8."""
     with Image.open(path) as image:
         picture = image.convert("RGB")
     fitted = ImageOps.fit(picture, (GROUND_SIDE_PX, GROUND_SIDE_PX), Image.Resampling.LANCZOS)
@@ -291,8 +291,8 @@ def pick_ground(
 ) -> Floats:
     """Choose a ground for things of `Noun.ground`; a random crop, (side, side, 3) in 0..255.
 
-    photographs: also chosen from, except for the microscope; mostly thrown out of focus.
-    bare: nothing will lie on it, so it is mostly a photograph, and a sharp one.
+    photographs: also used, except for the microscope; mostly out of focus.
+    bare: nothing will lie on it, so it is mostly a photo, and a sharp one.
     """
     kind = str(rng.choice(SUITED[suited].split()))
     pixels = ground(kind, int(rng.integers(GROUNDS_PER_KIND)), part)

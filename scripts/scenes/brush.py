@@ -38,7 +38,7 @@ def named_colour(name: str, rng: np.random.Generator) -> Floats:
 
 
 def smooth_noise(rng: np.random.Generator, side_px: int, cells: int) -> Floats:
-    """Smooth noise of `cells` waves a side; (side, side) of about -1..1."""
+    """Smooth noise of `cells` waves per side; (side, side) of about -1..1."""
     grid = rng.random((cells + 2, cells + 2), dtype=np.float32) * 2 - 1
     return np.asarray(Image.fromarray(grid).resize((side_px, side_px), Image.Resampling.BICUBIC))
 
@@ -62,8 +62,8 @@ class Surface:
 class Brush:
     """What a drawing function holds: turned coordinates, a colour, and its own randomness.
 
-    `x`, `y` run over -1..1 in the object's own frame. Where `part` is "test", every parameter
-    comes from a gap in its range that "train" never sees: test drawings are other drawings.
+    `x`, `y` run over -1..1 in the object's own frame. If `part` is "test", every parameter
+    comes from a gap in its range that "train" never uses: test drawings are different.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Every cut-out that scenes may show, by noun and colour; drawn when first asked for, then kept.
+"""Every cut-out that scenes may show, by noun and colour; drawn when first needed, then kept.
 
 Sprites for scenes, step 3 of 4: brush.py -> drawings.py -> [catalogue.py] -> render.py
 """
@@ -42,7 +42,7 @@ class Cutout:
     """One thing without its background; rgba is (h, w, 4) uint8, straight alpha, trimmed."""
 
     noun: str
-    attributes: tuple[str, ...]  # ("red",) or ("wooden",), or () where the colour is its own
+    attributes: tuple[str, ...]  # ("red",) or ("wooden",), or () if the colour is its own
     rgba: Pixels
     source: str
     part: str  # "train" or "test"
@@ -52,7 +52,7 @@ class Cutout:
     def halved(self) -> Pixels:
         """The thing at half its size: most are shown smaller still, and shrink faster from here."""
         height, width = self.rgba.shape[:2]
-        # Colours go on beyond the outline, so straight alpha can be resized without dark seams
+        # Colours continue beyond the outline, so straight alpha can be resized without dark seams
         whole = Image.frombuffer("RGBX", (width, height), self.rgba, "raw", "RGBX", 0, 1)
         return np.asarray(whole.reduce(2))
 
@@ -160,7 +160,7 @@ class Catalogue:
         return self._pictures[key]
 
     def photographs(self, part: str) -> list[Pixels]:
-        """Photographs to use as grounds: every fifth is kept for "test"."""
+        """Photos to use as backgrounds: every fifth is kept for "test"."""
         if part not in self._grounds:
             paths = (
                 [] if self.material is None else sorted((self.material / "grounds").glob("*.png"))

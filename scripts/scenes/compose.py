@@ -1,4 +1,4 @@
-"""Cut-outs onto a ground: one light, one soft shadow direction, occlusion, and then a camera.
+"""Paste cut-outs on a background: one light, a soft shadow, occlusion, and then a camera.
 
 `Canvas` remembers which object owns each pixel, so that hidden objects lose their dot.
 """
@@ -129,7 +129,7 @@ def _noise_sheet() -> Floats:
 
 
 def _sensor_noise(side_px: int, rng: np.random.Generator) -> Floats:
-    """Gaussian noise, (side, side, 3): a random cut from one sheet, as drawing it anew is slow."""
+    """Gaussian noise, (side, side, 3): a random cut from one sheet, as drawing it again is slow."""
     sheet = _noise_sheet()
     if (sheets := -(-side_px // _NOISE_SIDE)) > 1:
         sheet = np.tile(sheet, (sheets, sheets, 1))

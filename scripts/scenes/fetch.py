@@ -74,7 +74,7 @@ PACKAGES = (
     ),
 )
 
-# Photographs that show what scenes count, or what they ask for as absent.
+# Photos that show what scenes count, or query as absent.
 UNSUITABLE = {
     *("flower-bed", "hay_field", "clothing-store", "parking-ramp", "driveway", "brick-wall1"),
     *(
@@ -157,7 +157,7 @@ def table() -> str:
 
 
 def lacking() -> list[str]:
-    """What this script needs and this machine has not."""
+    """The programs and packages that this machine lacks."""
     tools = [tool for tool in ("npm", "apt-get", "dpkg-deb") if shutil.which(tool) is None]
     return tools + [name for name in ("trimesh", "fontTools") if find_spec(name) is None]
 

@@ -1,4 +1,4 @@
-"""What things are made of: a drawn surface, made anew of wood, metal or plastic.
+"""What things are made of: a drawn surface, remade of wood, metal or plastic.
 
 Used by drawings.py, after a noun has its shape and before it is lit.
 """

@@ -1,6 +1,6 @@
 """Where things lie in a rendered scene: heaps, rows, rings, loose scatters; (K, 2) centres.
 
-How many, how large and how crowded follows the photographs of FSC-147 (4808 images).
+How many, how large and how crowded follows the images of FSC-147 (4808).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Layout:
 
 
 def draw_count(rng: np.random.Generator) -> int:
-    """Draw how many objects a photograph shows."""
+    """Draw the number of objects in an image."""
     quantiles, counts = COUNT_QUANTILES
     return round(float(np.exp(np.interp(rng.random(), quantiles, np.log(counts)))))
 
@@ -108,7 +108,7 @@ def lay_out(
 ) -> Layout:
     """Place `count` things of about `size_px` on a square ground.
 
-    overlap: the least distance of neighbours over their size; sizes shrink where they must.
+    overlap: the least distance of neighbours over their size; sizes shrink if they must.
     filled: the chance that one heap covers everything from border to border.
     """
     low, middle, high = CROWDING

@@ -14,8 +14,8 @@ from typing import Any
 
 ANY = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white", "black", "brown")
 BRIGHT = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "white")
-PALETTES = {"any": ANY, "bright": BRIGHT}  # what a cell of nouns.csv may say instead of colours
-# A material, and what a thing made of it might be called as well: never asked for as absent
+PALETTES = {"any": ANY, "bright": BRIGHT}  # what a cell of nouns.csv may hold instead of colours
+# A material, and what a thing made of it might be called as well: never queried as absent
 MATERIALS: Mapping[str, tuple[str, ...]] = {
     "wooden": ("brown", "orange", "yellow", "copper"),
     "metal": ("white", "black", "silver"),
@@ -24,7 +24,7 @@ MATERIALS: Mapping[str, tuple[str, ...]] = {
     "copper": ("brown", "orange", "red", "gold", "metal", "wooden"),
     "plastic": ANY,
 }
-SIZES: Mapping[str, str] = {"large": "small", "big": "little"}  # said of two sizes of one noun
+SIZES: Mapping[str, str] = {"large": "small", "big": "little"}  # words for two sizes of one noun
 ATTRIBUTES = (*ANY, *MATERIALS, *SIZES, *SIZES.values())
 
 TABLE = Path(__file__).with_name("nouns.csv")  # one row per noun; several values: a;b
@@ -37,16 +37,16 @@ class Noun:
     plural: str
     singular: str
     colours: tuple[str, ...] = ()  # empty: its colour is its own and is never named
-    kinds: tuple[str, ...] = ()  # hypernyms, asked for as the union of everything of that kind
+    kinds: tuple[str, ...] = ()  # hypernyms, queried as the union of everything of that kind
     synonyms: tuple[str, ...] = ()
-    akin: tuple[str, ...] = ()  # nouns of one group look alike: never asked for beside each other
+    akin: tuple[str, ...] = ()  # nouns of one group look alike: never queried beside each other
     ground: str = "any"  # the background it belongs on, see backgrounds.SUITED
     upright: bool = False  # seen from the side: never upside down
     apart: float = 0.55  # nearest neighbours keep this far apart, over their size
-    heaped: bool = False  # often fills a photograph from border to border
+    heaped: bool = False  # often fills an image from border to border
     round: bool = False  # any turn of it looks the same: never lies in one direction
     weight: float = 1.0  # how often it is chosen
-    materials: tuple[str, ...] = ()  # what it may be made of, where that is named
+    materials: tuple[str, ...] = ()  # what it may be made of, if that is named
 
 
 def _read(shown: str) -> dict[str, Noun]:
@@ -87,12 +87,12 @@ _STRANGE_WORDS = """chairs tables books bottles glasses horses elephants
     barrels bins ladders fences benches swings pots pans kettles straws corks needles
     batteries bulbs cameras plugs cables switches roses tulips windmills
     crabs shrimps lobsters snails"""
-# Always absent, so that words without a meaning to the model are answered with little
+# Always absent, so that the count of words unknown to the model stays low
 STRANGERS = tuple(_STRANGE_WORDS.split())
 
 
 def named_alike(one: str, other: str) -> bool:
-    """Whether two colours or materials may be said of the same thing."""
+    """Whether two colours or materials may describe the same thing."""
     return one == other or other in MATERIALS.get(one, ()) or one in MATERIALS.get(other, ())
 
 

@@ -29,7 +29,7 @@ class Look:
     emoji: str
     colour: str = ""  # "": its own, never named
     dyed: bool = False  # its main colour may be replaced by any colour of the noun
-    repaint: str = ""  # its main colour is replaced by this one, where the artist's is not nature's
+    repaint: str = ""  # replaces its main colour, if the artist's is not the natural one
 
 
 def _looks(*emoji: str, dyed: bool = False) -> tuple[Look, ...]:
@@ -104,7 +104,7 @@ def looks_of(noun: str, colour: str) -> list[Look]:
 
 
 def read_picture(material: Path, look: Look, part: str) -> Pixels:
-    """Read a picture as (h, w, 4) uint8. Raises DataError where it is missing."""
+    """Read a picture as (h, w, 4) uint8. Raises DataError if it is missing."""
     code = f"{ord(unicodedata.lookup(look.emoji.upper())):x}"
     folder = material / FOLDERS[part]
     for path in (folder / f"{code}.webp", folder / f"{code}.png"):
@@ -122,7 +122,7 @@ def read_picture(material: Path, look: Look, part: str) -> Pixels:
 def read_views(material: Path, noun: str, part: str, needed: bool) -> list[Pixels]:
     """Read the views of a noun's 3-D models; some are kept for "test", by model.
 
-    Raises DataError where there are none but `needed`.
+    Raises DataError if there are none but they are `needed`.
     """
     folder = material / MODELS_FOLDER / part / noun
     views = []

@@ -1,7 +1,7 @@
-"""Rendered scenes with known dots: what the embedded model learns from, and is tested on.
+"""Rendered scenes with known dots, on which the embedded model is trained and tested.
 
 Sprites for scenes, step 4 of 4: brush.py -> drawings.py -> catalogue.py -> [render.py]
-A scene follows from (seed, catalogue, config, part) alone, on any machine.
+A scene depends on (seed, catalogue, config, part) alone, on any machine.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class SceneConfig:
     same_noun: float = 0.45  # a further class is the same noun in another colour
     two_sizes: float = 0.0  # the first noun in two sizes, which are named
     materials: float = 0.0  # of the classes that may be: of one material, which is named
-    grey: float = 0.07  # a photograph without colour: no colour is named
+    grey: float = 0.07  # an image without colour: no colour is named
     assorted: float = 0.14  # one noun in three to six colours
     perspective: float = 0.2
     parked: float = 0.6  # of the scenes with cars: side by side in rows
@@ -58,7 +58,7 @@ class SceneConfig:
     plate: float = 0.12  # things lie on a plate, or in a tray
     max_objects: int = 700
     min_visible: float = 0.3  # of an object, or it has no dot
-    stamps: int = 14  # different looks a scene, shared among its classes: bounds the cost
+    stamps: int = 14  # different looks per scene, shared among its classes: bounds the cost
     absent_prompts: int = 8
 
 
@@ -159,7 +159,7 @@ def _plan(catalogue: Catalogue, config: SceneConfig, rng: np.random.Generator) -
 def _free_looks(
     noun: Noun, used: list[str], config: SceneConfig, rng: np.random.Generator
 ) -> list[str]:
-    """The colours, or now and then materials, that tell a noun's next group from those in use."""
+    """The colours, or sometimes materials, that set a noun's next group apart from those in use."""
     of_material = bool(noun.materials) and (
         any(look in noun.materials for look in used) or _chance(config.materials, rng)
     )
@@ -197,7 +197,7 @@ def _assortment(rows: list[Noun], total: int, rng: np.random.Generator) -> list[
 
 
 def _fits(noun: str, groups: list[Group], catalogue: Catalogue) -> bool:
-    """Whether a further noun can be told from those already there, and lies on such ground."""
+    """Whether another noun is unlike those already there, and lies on such a background."""
     new = catalogue.nouns[noun]
     present = [catalogue.nouns[group.noun] for group in groups]
     if any(noun == old.plural or set(new.akin) & set(old.akin) for old in present):

@@ -27,16 +27,16 @@ class Group:
     """One class of a scene: so many of a noun in a colour or of a material, and in a size."""
 
     noun: str
-    look: str  # a colour or a material; "" where it is not named
+    look: str  # a colour or a material; "" if it is not named
     count: int
-    size: str = ""  # a word of SIZES, where the scene shows the noun in two sizes
+    size: str = ""  # a word of SIZES, if the scene shows the noun in two sizes
 
     @property
     def is_smaller(self) -> bool:
         return self.size in SIZES.values()
 
     def names(self, noun: Noun, *, grey: bool, sized: bool) -> list[str]:
-        """What this group is called by its attributes: no look where the photograph is grey."""
+        """What this group is called by its attributes: no look if the image is grey."""
         look = f"{self.look} " if self.look and not grey else ""
         names = [f"{look}{noun.plural}"] if look else []
         if sized:
@@ -124,7 +124,7 @@ def absent_prompts(
 def _in_other_looks(
     group: Group, groups: Sequence[Group], noun: Noun, rng: np.random.Generator
 ) -> list[str]:
-    """The noun in two colours that no group of it has, and of a material where one is named."""
+    """The noun in two colours that no group of it has, and of a material if one is named."""
     looks = [other.look for other in groups if other.noun == group.noun]
     unused = [c for c in ANY if not any(named_alike(c, look) for look in looks)]
     names = [f"{unused[i]} {noun.plural}" for i in rng.permutation(len(unused))[:2]]

@@ -74,7 +74,7 @@ def test_scenes_are_scored_by_noun_and_by_what_their_prompts_name(tmp_path):
     printed = run(score_scenes, "--scenes", 6, "--side-px", 96, "--pictures", pictures, *sizes)
 
     assert re.search(r"scenes +6\b", printed.output)
-    assert re.search(r"NMN: absent answer over what is there +\d", printed.output)
+    assert re.search(r"NMN: absent count over true count +\d", printed.output)
     for wording in ("noun", "colour", "size", "objects"):
         assert re.search(rf"{wording} +\d+ +\d\.\d\d", printed.output)
     with Image.open(pictures) as sheet:
