@@ -3,11 +3,12 @@
     python scripts/score_tiles.py [--weights tiny] [--photos DIR --labels FILE] [--scenes 12]
                                   [--calibrate]
 
-Each image is laid out 1 x 1 to 12 x 12 times, as a larger photo of more and smaller objects. `auto`
-chooses on the whole layout. A layout of n x n copies seen with t tiles shows each copy as large as
-any other layout of the same t / n, so the counts themselves are taken from small layouts.
-FILE is a CSV with the columns image, prompt and count, as for score_photos.py; the first prompt of
-each image is counted. --calibrate prints the errors for other thresholds than those of
+Each image is laid out 1 x 1 to 12 x 12 times, as a larger photo of more and smaller objects, and
+enlarged, as one of larger objects. `auto` chooses on the whole layout. A layout of n x n copies
+seen with t tiles shows each copy as large as any other layout of the same t / n, so the counts
+themselves are taken from small layouts. FILE is a CSV with the columns image, prompt and count, as
+for score_photos.py; the first prompt of each image is counted. An image takes some 10 s of one
+core. --calibrate prints the errors for other thresholds than those of
 clipcount_cli/counting/scale.py: run it when the embedded weights change.
 """
 
@@ -16,10 +17,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -34,10 +35,15 @@ from clipcount_cli.counting.windows import Pixels, resize_shorter_side
 
 FIRST_SEED = 2_000_000
 FEWEST_OBJECTS = 5
+Average = Callable[[list[float]], Any]
+AVERAGES: dict[str, Average] = {"median": np.median, "mean": np.mean}
 COPIES = (1, 2, 3, 4, 6, 8, 12)  # per side of a layout
+ENLARGED = 0.5  # stands among them for the image at twice its size
+LAYOUTS = (ENLARGED, *COPIES)
 TILES = (1, 2, 4, 8)
+SMALLEST_ERROR = 0.01  # that others are measured by
 LARGEST_VIEW = 2.0  # of a copy, over the window's side; beyond it every count is wrong
-GROWTHS, PITCHES_PX = (1.2, 1.3, 1.5, 2.0), (36, 44, 52, 60, 76)
+GROWTHS, PITCHES_PX = (1.2, 1.3, 1.5, 2.0), (44, 48, 52, 56, 60, 68)
 
 
 @dataclass
@@ -49,15 +55,27 @@ class Subject:
     prompt: str
     truth: float
     counts: dict[float, float] = field(default_factory=dict)  # per copy, by relative size
-    comparisons: dict[int, list[scale.Comparison]] = field(default_factory=dict)  # by copies
+    comparisons: dict[float, list[scale.Comparison]] = field(default_factory=dict)  # by layout
+    limits: dict[float, float] = field(default_factory=dict)
 
-    def error(self, copies: int, tiles: int) -> float:
+    def error(self, layout: float, tiles: int) -> float:
         """The relative error of one copy's count."""
-        return abs(self.counts[tiles / copies] - self.truth) / self.truth
+        return abs(self.counts[size_of(layout, tiles)] - self.truth) / self.truth
 
-    def choice(self, copies: int, growth: float, pitch_px: float) -> int:
+    def choice(
+        self,
+        layout: float,
+        growth: float = scale.MIN_GROWTH,
+        pitch_px: float = scale.MAX_PITCH_PX,
+    ) -> int:
         """What `auto` chooses with these thresholds."""
-        return scale.choose_tiles(self.comparisons[copies], growth, pitch_px)
+        comparisons, limit = self.comparisons[layout], self.limits[layout]
+        return scale.choose_tiles(comparisons, limit, growth, pitch_px)
+
+
+def size_of(layout: float, tiles: int) -> float:
+    """How large one copy is seen, over the window's side; an enlarged image is one copy."""
+    return tiles / max(layout, 1)
 
 
 def rendered(number: int) -> Iterator[Subject]:
@@ -85,12 +103,20 @@ def measure(counter: Counter, subject: Subject) -> None:
     side_px = counter.windows.side_px
     whole = resize_shorter_side(subject.pixels, side_px)
     for copies, tiles in itertools.product(COPIES, TILES):
-        size = tiles / copies
+        size = size_of(copies, tiles)
         if size <= LARGEST_VIEW and size not in subject.counts:
             subject.counts[size] = count_at(counter, whole, subject.prompt, size)
-    for copies in COPIES:
-        layout = np.tile(whole, (copies, copies, 1))
-        subject.comparisons[copies] = list(counter.compare_sizes(layout, [subject.prompt]))
+    for layout in LAYOUTS:
+        pixels = laid_out(whole, layout)
+        subject.limits[layout] = scale.most_tiles(pixels, side_px)
+        subject.comparisons[layout] = list(counter.compare_sizes(pixels, [subject.prompt]))
+
+
+def laid_out(whole: Pixels, layout: float) -> Pixels:
+    """Copies of an image (H, W, 3) side by side, or the image enlarged."""
+    if layout == ENLARGED:
+        return resize_shorter_side(whole, round(min(whole.shape[:2]) / ENLARGED))
+    return np.tile(whole, (int(layout), int(layout), 1))
 
 
 def count_at(counter: Counter, copy: Pixels, prompt: str, size: float) -> float:
@@ -102,22 +128,35 @@ def count_at(counter: Counter, copy: Pixels, prompt: str, size: float) -> float:
     return CountResult.of(prompt, density).count / repeats**2
 
 
-def table(subjects: list[Subject]) -> list[tuple[str, ...]]:
-    """Per layout: the median and mean relative error of each fixed choice and of `auto`."""
+def table(subjects: list[Subject], average: Average) -> list[tuple[str, ...]]:
+    """Per layout: the average error of each fixed choice and of `auto`, and over the best one's."""
     rows: list[tuple[str, ...]] = []
-    for copies in COPIES:
-        cells = [
-            figures([s.error(copies, tiles) for s in subjects])
-            if tiles / copies <= LARGEST_VIEW
-            else ""
+    for layout in LAYOUTS:
+        fixed = [
+            float(average([s.error(layout, tiles) for s in subjects]))
             for tiles in TILES
+            if size_of(layout, tiles) <= LARGEST_VIEW
         ]
-        chosen = [s.choice(copies, scale.MIN_GROWTH, scale.MAX_PITCH_PX) for s in subjects]
-        errors = [s.error(copies, tiles) for s, tiles in zip(subjects, chosen, strict=True)]
-        tally = Tally(chosen)
-        choices = ", ".join(f"{tiles}: {tally[tiles]}" for tiles in sorted(tally))
-        rows.append((f"{copies} x {copies}", *cells, figures(errors), choices))
+        auto = float(average([s.error(layout, s.choice(layout)) for s in subjects]))
+        cells = [*(f"{error:.2f}" for error in fixed), *[""] * (len(TILES) - len(fixed))]
+        ratio = f"{auto / min(fixed):.2f}" if min(fixed) >= SMALLEST_ERROR else "-"
+        rows.append((called(layout), *cells, f"{auto:.2f}", ratio))
     return rows
+
+
+def choices(subjects: list[Subject]) -> list[tuple[str, ...]]:
+    """Per layout: for how many images `auto` chose which number of tiles."""
+    rows: list[tuple[str, ...]] = []
+    for layout in LAYOUTS:
+        tally = Tally(s.choice(layout) for s in subjects)
+        shown = ", ".join(f"{tiles} ({tally[tiles]} images)" for tiles in sorted(tally))
+        rows.append((called(layout), shown))
+    return rows
+
+
+def called(layout: float) -> str:
+    """What a row of a table is called."""
+    return "enlarged" if layout == ENLARGED else f"{layout} x {layout}"
 
 
 def figures(errors: list[float]) -> str:
@@ -130,9 +169,9 @@ def thresholds(subjects: list[Subject]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for growth, pitch_px in itertools.product(GROWTHS, PITCHES_PX):
         errors = [
-            s.error(copies, s.choice(copies, growth, pitch_px))
+            s.error(layout, s.choice(layout, growth, pitch_px))
             for s in subjects
-            for copies in COPIES
+            for layout in LAYOUTS
         ]
         in_use = (growth, pitch_px) == (scale.MIN_GROWTH, scale.MAX_PITCH_PX)
         rows.append((f"{growth}", str(pitch_px), figures(errors), "in use" if in_use else ""))
@@ -158,10 +197,13 @@ def main(
         for subject in subjects:
             measure(counter, subject)
             bar.advance()
-    columns = ["layout", *(f"tiles {tiles}" for tiles in TILES), "auto", "chosen"]
-    console.show_table(columns, table(subjects), f"{counter.label}: median and mean error")
+    columns = ["layout", *(f"tiles {tiles}" for tiles in TILES), "auto", "auto / best"]
+    for name, average in AVERAGES.items():
+        title = f"{counter.label}: {name} relative error of {len(subjects)} images"
+        console.show_table(columns, table(subjects, average), title)
+    console.show_table(["layout", "auto chose"], choices(subjects))
     if calibrate:
-        console.show_table(["growth", "pitch", "error", ""], thresholds(subjects))
+        console.show_table(["growth", "pitch", "median and mean error", ""], thresholds(subjects))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from clipcount_cli.counting.plausibility import (
 )
 from clipcount_cli.counting.prompts import ENDS, prompt_length, tokenize, unread_part
 from clipcount_cli.counting.results import CountResult, Counts, kept_view
-from clipcount_cli.counting.scale import Comparison, choose_tiles, compare_sizes
+from clipcount_cli.counting.scale import Comparison, choose_tiles, compare_sizes, most_tiles
 from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.counting.windows import (
     Density,
@@ -149,7 +149,8 @@ class Counter:
 
     def choose_tiles(self, pixels: Pixels, prompts: Sequence[str]) -> int:
         """What `--tiles auto` stands for in this image, (H, W, 3), and for these prompts."""
-        return choose_tiles(self.compare_sizes(pixels, prompts))
+        limit = most_tiles(pixels, self.windows.side_px)
+        return choose_tiles(self.compare_sizes(pixels, prompts), limit)
 
     def compare_sizes(self, pixels: Pixels, prompts: Sequence[str]) -> Iterator[Comparison]:
         """Samples of an image (H, W, 3) seen at one size and at twice that size: see scale.py."""

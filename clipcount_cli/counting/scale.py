@@ -3,9 +3,10 @@
 Beside the path image -> count: counter.py -> [scale.py] -> windows.py
 
 Each sample is counted twice, the second time at twice the size. If the counts agree, the objects
-are large enough already, and a larger view would break them up. If the second count is higher and
-its objects lie close together, the first view had merged or missed small ones. Neither quantity
-depends on the weights: a ratio of counts, and a distance in pixels of a window.
+are large enough already, and a larger view would break them up; only if it shows a multiple of them
+did both views take clusters for objects. If the second count is higher and its objects lie close
+together, the first view had merged or missed small ones. Neither quantity depends on the weights: a
+ratio of counts, and a distance in pixels of a window.
 scripts/score_tiles.py measures how well the choice does with given weights.
 """
 
@@ -25,7 +26,9 @@ from clipcount_cli.counting.windows import Origin, Pixels, cut_windows, resize_s
 MAX_TILES = 8  # bounds the cost of a count: about 700 windows for a 4:3 image
 MAX_ENLARGEMENT = 1.1  # nothing is finer beyond an image's own pixels
 MIN_GROWTH = 1.3  # from which a count at twice the size is another count
+OVERRULING_GROWTH = 4  # from which it is so even if views before agreed
 MAX_PITCH_PX = 52  # distance of neighbours, seen at twice the size, up to which objects are small
+FINE_PITCH_PX = 44  # up to which they are so small that all of an image's own pixels are needed
 MIN_OBJECTS = 3  # in all samples; with fewer, their size is unknown
 MAX_SAMPLES = 8  # four windows each, at every size
 CELL_PX, BLUR_PX = 4, 24  # the pitch is measured on densities pooled and blurred by so much
@@ -65,20 +68,30 @@ class Comparison(NamedTuple):
     after: View
 
 
+def most_tiles(pixels: Pixels, side_px: int) -> float:
+    """How many times `side_px` the shorter side of an image (H, W, 3) may be resized to."""
+    return min(float(MAX_TILES), MAX_ENLARGEMENT * int(min(pixels.shape[:2])) / side_px)
+
+
 def choose_tiles(
     comparisons: Iterable[Comparison],
+    limit: float,
     min_growth: float = MIN_GROWTH,
     max_pitch_px: float = MAX_PITCH_PX,
 ) -> int:
-    """Choose how many times `side_px` the shorter side is resized to: a power of two."""
-    chosen = 1
+    """Choose how many times `side_px` the shorter side is resized to, at most `limit` times.
+
+    A power of two; if objects are still small at the largest compared, the whole of the limit.
+    """
+    chosen, smallest_growth, finest = 1, min_growth, False
     for tiles, before, after in comparisons:
-        if after.objects >= max(MIN_OBJECTS, min_growth * before.objects):
-            if after.pitch_px <= max_pitch_px:
-                chosen = tiles
-        elif before.objects >= MIN_OBJECTS:
-            break  # what is seen is seen at both sizes
-    return chosen
+        grown = after.objects >= max(MIN_OBJECTS, smallest_growth * before.objects)
+        finest = grown and after.pitch_px <= FINE_PITCH_PX
+        if grown and after.pitch_px <= max_pitch_px:
+            chosen, smallest_growth = tiles, min_growth
+        elif not grown and before.objects >= MIN_OBJECTS:
+            smallest_growth = OVERRULING_GROWTH  # what is seen is seen at both sizes
+    return int(limit) if finest else chosen
 
 
 def compare_sizes(pixels: Pixels, see: See, config: WindowConfig) -> Iterator[Comparison]:
@@ -87,7 +100,7 @@ def compare_sizes(pixels: Pixels, see: See, config: WindowConfig) -> Iterator[Co
     Ends before the image would be enlarged, and at MAX_TILES. Each size costs at most
     4 x MAX_SAMPLES windows, all together at most 75 for a 4:3 image.
     """
-    limit = min(MAX_TILES, MAX_ENLARGEMENT * min(pixels.shape[:2]) / config.side_px)
+    limit = most_tiles(pixels, config.side_px)
     if limit < 2:
         return
     image = resize_shorter_side(pixels, config.side_px)

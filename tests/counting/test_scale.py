@@ -84,7 +84,7 @@ def seen(objects, pitch_px):
     [
         ([], 1),
         ([Comparison(2, seen(10, 30), seen(11, 40))], 1),  # the counts agree
-        ([Comparison(2, seen(10, 30), seen(40, 30))], 2),  # many more, close together
+        ([Comparison(2, seen(10, 30), seen(40, 50))], 2),  # many more, close together
         ([Comparison(2, seen(10, 90), seen(25, 90))], 1),  # more, but far apart: parts of objects
         ([Comparison(2, seen(0, np.inf), seen(2, 20))], 1),  # too few to tell
         (
@@ -97,15 +97,33 @@ def seen(objects, pitch_px):
         ),
         (
             [
-                Comparison(2, seen(30, 20), seen(31, 40)),  # seen: what follows does not matter
-                Comparison(4, seen(31, 40), seen(300, 20)),
+                Comparison(2, seen(30, 20), seen(31, 40)),  # seen: parts of objects follow
+                Comparison(4, seen(31, 40), seen(100, 50)),
             ],
             1,
+        ),
+        (
+            [
+                Comparison(2, seen(30, 20), seen(31, 40)),  # clusters: many objects in each
+                Comparison(4, seen(31, 40), seen(200, 50)),
+                Comparison(8, seen(200, 50), seen(270, 50)),
+            ],
+            8,
         ),
     ],
 )
 def test_tiles_follow_from_growth_and_distance(comparisons, tiles):
-    assert choose_tiles(comparisons) == tiles
+    assert choose_tiles(comparisons, limit=8) == tiles
+
+
+@pytest.mark.parametrize(("pitch_px", "tiles"), [(40, 6), (50, 4), (80, 2)])
+def test_what_is_small_to_the_last_gets_all_of_an_images_own_pixels(pitch_px, tiles):
+    comparisons = [
+        Comparison(2, seen(5, 60), seen(20, 50)),
+        Comparison(4, seen(20, 50), seen(80, pitch_px)),
+    ]
+
+    assert choose_tiles(comparisons, limit=6.9) == tiles
 
 
 def test_the_pitch_of_a_lattice_is_its_spacing():

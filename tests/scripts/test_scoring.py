@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 import score_photos
+import score_positions
 import score_scenes
+import score_tiles
 import typer
+from dot_counter import DotCounter, draw_dots
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -79,6 +82,44 @@ def test_scenes_are_scored_by_noun_and_by_what_their_prompts_name(tmp_path):
         assert re.search(rf"{wording} +\d+ +\d\.\d\d", printed.output)
     with Image.open(pictures) as sheet:
         assert sheet.width >= 3 * 96
+
+
+@pytest.fixture
+def dotty(monkeypatch):
+    """Scripts count with a counter that needs no weights."""
+    for script in (score_tiles, score_positions):
+        monkeypatch.setattr(script, "load_counter", lambda *_, **__: DotCounter(smallest_px=8))
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def test_automatic_tiles_are_compared_with_fixed_ones_at_every_distance(
+    dotty, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(score_tiles, "COPIES", (1, 3))
+    monkeypatch.setattr(score_tiles, "LAYOUTS", (score_tiles.ENLARGED, 1, 3))
+    pixels, centres = draw_dots(384, 384, pitch_px=48, size_px=12)
+    Image.fromarray(pixels).save(tmp_path / "tray.png")
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"image,prompt,count\ntray.png,dots,{len(centres)}\n", encoding="utf-8")
+    options = ("--scenes", 0, "--photos", tmp_path, "--labels", labels, "--calibrate")
+
+    printed = run(score_tiles, *options).output
+
+    assert max(map(len, printed.splitlines())) <= 80
+    assert "median relative error of 1 images" in printed
+    median = dict(re.findall(r"(enlarged|\d x \d) +(.*)", printed.partition("mean")[0]))
+    assert median["3 x 3"].split()[-2:] == ["0.00", "-"]
+    assert float(median["3 x 3"].split()[0]) == 1
+    assert re.search(r"3 x 3 +3 \(1 images\)", printed)
+    assert "in use" in printed
+
+
+def test_positions_are_scored_by_precision_and_recall(dotty):
+    printed = run(score_positions, "--scenes", 1).output
+
+    assert max(map(len, printed.splitlines())) <= 80
+    assert re.search(r"precision +\d\.\d\d", printed)
+    assert re.search(r"recall +\d\.\d\d", printed)
 
 
 @pytest.mark.parametrize(
