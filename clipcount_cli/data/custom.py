@@ -73,7 +73,7 @@ def read(root: Path, findings: Findings) -> CustomData | None:
     if not (any(samples.values()) or findings.problems):
         raise DataError(
             f"{reading.files[0]} is read as {reading.title}, but names no object in any image",
-            hint="annotate at least one object; without any, nothing says what to count",
+            hint="annotate at least one object; without any, there is nothing to count",
         )
     findings.notices.insert(0, _summary(reading, root, samples))
     _mention_unlisted(listing, in_order, findings)

@@ -120,7 +120,7 @@ def _refuse_misspelt(table: Table, columns: _Columns) -> None:
         if near := difflib.get_close_matches(name, _PROMPT, 1, _SIMILAR):
             raise DataError(
                 f"{table.path} has no column prompt, but a column {name}",
-                hint=f"if it says what the objects are, call it {near[0]}; else give it a name "
+                hint=f"if it names the objects, call it {near[0]}; otherwise give it a name "
                 "that is less like one",
             )
 
