@@ -118,12 +118,13 @@ class DensityMosaic:
         self._row.append(density)
         if len(self._row) < self._columns:
             return
-        side_px = self._config.side_px
-        strip = np.empty((side_px, _length_px(self._columns, self._config)), dtype=np.float32)
+        rows_px, width_px = self._joined.shape
+        only = rows_px == self._config.side_px  # of most images: this row is the whole map
+        strip = np.empty((self._config.side_px, width_px), np.float32) if not only else self._joined
         for number, window in enumerate(self._row):
             _lay(strip.T, window.T, number, self._config)
-        width_px = self._joined.shape[1]
-        _lay(self._joined, strip[:, :width_px], self._rows_done, self._config)
+        if not only:
+            _lay(self._joined, strip, self._rows_done, self._config)
         self._row = []
         self._rows_done += 1
 
@@ -165,6 +166,7 @@ def _length_px(parts: int, config: WindowConfig) -> int:
 def _lay(joined: Density, part: Density, number: int, config: WindowConfig) -> None:
     """Put part `number` in its place along the first axis, fading from the last one into it."""
     start = number * config.stride_px
+    part = part[: len(joined) - start]  # what lies beyond is padding
     overlap_px = config.side_px - config.stride_px if number else 0
     if overlap_px:
         seam = joined[start : start + overlap_px]
