@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,22 @@ from clipcount_cli.counting.image_faults import Refusal
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.profiles import in_srgb
 from clipcount_cli.counting.stretch import stretch
+
+QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
+
+
+class Header(NamedTuple):
+    """What the header of an image file states, read without its pixels."""
+
+    size: tuple[int, int]  # (width, height), upright
+    stored_size: tuple[int, int]  # before the orientation is applied
+    pages: int
+
+    @classmethod
+    def of(cls, stored_size: tuple[int, int], orientation: object, pages: int) -> Header:
+        """orientation: as EXIF and TIFF number it."""
+        turned = orientation in QUARTER_TURNS
+        return cls(stored_size[::-1] if turned else stored_size, stored_size, pages)
 
 
 @dataclass(frozen=True)

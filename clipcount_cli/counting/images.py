@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from clipcount_cli.counting.decode_budget import decode_budget
-from clipcount_cli.counting.frames import as_rgb, project
+from clipcount_cli.counting.frames import Header, as_rgb, project
 from clipcount_cli.counting.image_faults import MAX_PIXELS, cannot_open, refuse_extremes, refusing
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.pillow_frames import BeyondPillow, PillowFrames, frame_of
@@ -80,13 +80,28 @@ def count_pages(
 
     Raises ImageReadError as `read_image` does, but decodes nothing.
     """
+    with _undecoded(source, name) as frames:
+        return len(frames.stack.pages_of(selection.channel))
+
+
+def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
+    """Size, upright and as stored, and number of pages of an image file, of which little is read.
+
+    Raises ImageReadError as `read_image` does, but decodes nothing.
+    """
+    with _undecoded(source, name) as frames:
+        return frames.header
+
+
+@contextmanager
+def _undecoded(source: Path | BinaryIO, name: str | None) -> Iterator[PillowFrames | TiffFrames]:
     with _named(source, name) as stream:
         try:
-            stack = PillowFrames(stream).stack
+            frames: PillowFrames | TiffFrames = PillowFrames(stream, verify=False)
         except BeyondPillow:
-            with closing(TiffFrames(stream)) as frames:
-                stack = frames.stack
-    return len(stack.pages_of(selection.channel))
+            frames = TiffFrames(stream)
+        with closing(frames):
+            yield frames
 
 
 def from_pil(image: Image.Image) -> DecodedImage:

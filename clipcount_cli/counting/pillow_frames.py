@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Literal, cast
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from clipcount_cli.counting.frames import Frame
+from clipcount_cli.counting.frames import Frame, Header
 from clipcount_cli.counting.image_faults import Refusal, refuse_extremes
 from clipcount_cli.counting.libtiff_errors import libtiff_errors
 from clipcount_cli.counting.notices import Notice
@@ -35,7 +35,7 @@ _PROGRAM_FORMATS = frozenset({"EPS", "WMF"})  # Pillow would start another progr
 _DATA_FORMATS = frozenset({"HDF5", "GRIB", "BUFR"})  # which Pillow only recognises
 _ORIENTATION_TAG = 0x0112
 _SUBFILE_TYPE_TAG, _BITS_TAG, _PHOTOMETRIC_TAG, _DESCRIPTION_TAG = 254, 258, 262, 270  # of TIFF
-_SAMPLES_TAG, _PLANES_TAG = 277, 284
+_WIDTH_TAG, _HEIGHT_TAG, _SAMPLES_TAG, _PLANES_TAG = 256, 257, 277, 284
 # ImageOps.exif_transpose also rewrites the EXIF, which fails for tags that Pillow cannot write.
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,15 +55,24 @@ class BeyondPillow(Exception):  # noqa: N818 - a reason to use another reader
 class PillowFrames:
     """The pages or frames of an image file. Raises BeyondPillow, Refusal, or what Pillow raises."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, verify: bool = True) -> None:
+        """verify: compare the checksums of a PNG, which reads all of it."""
         self._stream = stream
-        self._image = _open(stream)
+        self._image = _open(stream, verify)
         _refuse_kind(self._image)
         refuse_extremes(*self._image.size)
         self._tags = getattr(self._image, "tag_v2", {})
         counted = self._image.format in _COUNTED_FORMATS
         pages = getattr(self._image, "n_frames", 1) if counted else 1
         self.stack: Stack = read_stack(pages, str(self._tags.get(_DESCRIPTION_TAG, "")))
+
+    @property
+    def header(self) -> Header:
+        """What is known before a page is decoded."""
+        # Pillow gives the size of an oriented TIFF upright, or as it is stored: by its version.
+        size = self._tags.get(_WIDTH_TAG), self._tags.get(_HEIGHT_TAG)
+        stored = size if all(isinstance(side, int) for side in size) else self._image.size
+        return Header.of(cast(tuple[int, int], stored), _orientation(self._image), self.stack.pages)
 
     @property
     def decode_bytes(self) -> int:
@@ -127,12 +136,12 @@ class PillowFrames:
         return upright(_loaded(image, self._stream))
 
 
-def _open(stream: BinaryIO) -> ImageFile.ImageFile:
+def _open(stream: BinaryIO, verify: bool) -> ImageFile.ImageFile:
     stream.seek(0)
     beginning = stream.read(16)
     if beginning[4:8] == b"ftyp" and "HEIF" not in Image.OPEN:
         _add_heif_reader()
-    if beginning.startswith(b"\x89PNG"):
+    if verify and beginning.startswith(b"\x89PNG"):
         # decoding passes over the checksums of the pixel data, and over a missing end
         Image.open(stream, formats=["PNG"]).verify()
     try:
@@ -224,12 +233,16 @@ def _annotations(image: Image.Image, tags: Any) -> dict[str, Any]:
 
 def upright(image: Image.Image) -> Image.Image:
     """Apply the EXIF orientation; damaged EXIF beside sound pixels is ignored."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # its parser raises all sorts
-        return image
-    transpose = _TRANSPOSE.get(orientation) if isinstance(orientation, int) else None
+    transpose = _TRANSPOSE.get(_orientation(image))
     return image if transpose is None else image.transpose(transpose)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        found = image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # its parser raises all sorts
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def keep_byte(image: Image.Image, which: Literal["high", "low"]) -> bool:

@@ -14,13 +14,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import TiffImagePlugin
 
-from clipcount_cli.counting.frames import Frame
+from clipcount_cli.counting.frames import QUARTER_TURNS, Frame, Header
 from clipcount_cli.counting.image_faults import Refusal, refuse_extremes
 from clipcount_cli.counting.stacks import Stack, read_stack
 from clipcount_cli.extras import install_hint
 
 NO_DATA_TAG, SAMPLE_FORMAT_TAG = 42113, 339  # the first is GDAL's
-_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES = 256, 257, 258, 259, 277
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _ORIENTATION, _SAMPLES = 256, 257, 258, 259, 274, 277
 _FORMATS = {1: "uint", 2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _RARE_COMPRESSIONS = dict.fromkeys((33003, 33004, 33005, 34712), "JPEG 2000")
 _RARE_COMPRESSIONS |= dict.fromkeys((50002, 52546), "JPEG XL")
@@ -71,6 +71,9 @@ class TiffFrames:
             self.stack: Stack = read_stack(len(self._file.pages), first.description)
             samples = first.imagewidth * first.imagelength * first.samplesperpixel
             self.decode_bytes = samples * (4 * (first.bitspersample or 8) // 8 + 3)
+            stored = (first.imagewidth, first.imagelength)
+            turned = first.tags.valueof(_ORIENTATION, default=1)
+            self.header = Header.of(stored, turned, self.stack.pages)
 
     def close(self) -> None:
         self._file.close()
@@ -82,7 +85,7 @@ class TiffFrames:
             refuse_extremes(page.imagewidth, page.imagelength)
             self._refuse_kind(page)
             values = self._values(page)
-        values = _upright(values, page.tags.valueof(274, default=1))
+        values = _upright(values, page.tags.valueof(_ORIENTATION, default=1))
         values, alpha = _split_alpha(values, tuple(page.extrasamples))
         colours = page.photometric in (_RGB, _YCBCR) or values.shape[2:] == (3,)
         return Frame(
@@ -143,7 +146,7 @@ def _quiet() -> Iterator[None]:
 
 def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Undo TIFF's orientation, 1 to 8; values: (H, W) or (H, W, C)."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in QUARTER_TURNS:
         values = values.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         values = values[::-1]

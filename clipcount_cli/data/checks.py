@@ -7,19 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from clipcount_cli.data.samples import Protocol, Sample, by_image
 from clipcount_cli.data.units import in_fractions, look_like_percent
 from clipcount_cli.errors import DataError, ImageReadError, shortened
 
+if TYPE_CHECKING:
+    from clipcount_cli.counting.frames import Header
+
 HEADER_READERS = 16  # threads; the disk or network is what they wait for
-_EXIF_ORIENTATION = 0x0112
-_PAGED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # MPO holds previews
-_LYING_ORIENTATIONS = range(5, 9)  # turned by a quarter, so width and height change places
 
 # How far outside, as a share of the side, a dot may lie before a published set counts as broken.
 # FSC-147's evaluation clamps such dots; ShanghaiTech has some a tenth of the width outside
@@ -72,36 +71,14 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-class Header(NamedTuple):
-    """What the header of an image file states, read without its pixels."""
-
-    size: tuple[int, int]  # (width, height), upright
-    stored_size: tuple[int, int]  # before the EXIF orientation is applied
-    pages: int
-
-
 def read_header(path: Path) -> Header | None:
     """The header of an image file; None if it is missing or cannot be read."""
-    try:
-        with Image.open(path) as image:
-            lying = image.getexif().get(_EXIF_ORIENTATION) in _LYING_ORIENTATIONS
-            size = image.size[::-1] if lying else image.size
-            pages = getattr(image, "n_frames", 1) if image.format in _PAGED_FORMATS else 1
-            return Header(size, image.size, pages)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
-        return _header_of_decoded(path)
-
-
-def _header_of_decoded(path: Path) -> Header | None:
-    """The same of a format that Pillow alone does not open: HEIC, TIFF of 64 bits."""
-    from clipcount_cli.counting.images import read_image
+    from clipcount_cli.counting import images
 
     try:
-        image = read_image(path)
+        return images.read_header(path)
     except ImageReadError:
         return None
-    height, width = image.pixels.shape[:2]
-    return Header((width, height), (width, height), image.pages)
 
 
 def check_samples(
