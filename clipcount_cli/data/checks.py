@@ -100,15 +100,14 @@ def check_samples(
     clamped: dict[str, int] = {}
     for path, group in zip(paths, groups, strict=True):
         if path in headers:
-            size = headers[path].size
-            _check_size(group[0], headers[path], findings)
-            clamped[group[0].name] = sum(_check_dots(sample, size, findings) for sample in group)
+            header = headers[path]
+            _check_size(group[0], header, findings)
+            clamped[group[0].name] = sum(_check_dots(sample, header, findings) for sample in group)
         elif not path.is_file():
             findings.add("missing images", relative(path, root) + suggest(group[0].name))
     _mention_clamped(clamped, samples, findings)
     _mention_pages(headers, root, findings)
-    own = [sample for sample in samples if sample.protocol == "own"]
-    _check_units(own, headers, findings)
+    _check_units(samples, headers, findings)
 
 
 def _check_size(sample: Sample, header: Header, findings: Findings) -> None:
@@ -125,8 +124,9 @@ def _check_size(sample: Sample, header: Header, findings: Findings) -> None:
         findings.add("images of another size than the annotations state", f"{place})")
 
 
-def _check_dots(sample: Sample, size: tuple[int, int], findings: Findings) -> int:
+def _check_dots(sample: Sample, header: Header, findings: Findings) -> int:
     """Note dots far outside the image; how many lie just outside."""
+    size = header.size
     side = np.array(size, dtype=np.float64)
     points_px = sample.points_px
     beyond = np.maximum(-points_px, points_px - side)  # (K, 2), positive outside
@@ -135,7 +135,9 @@ def _check_dots(sample: Sample, size: tuple[int, int], findings: Findings) -> in
         x, y = points_px[gross][0]
         more = f", {gross.sum()} such dots" if gross.sum() > 1 else ""
         place = f"{sample.name} (x {x:g}, y {y:g} in {size[0]} x {size[1]}{more})"
-        findings.add("dots outside their image", place)
+        as_stored = size != header.stored_size and (points_px <= header.stored_size).all()
+        turned = ", but inside it as it is stored, before EXIF turns it" if as_stored else ""
+        findings.add(f"dots outside their image{turned}", place)
         return 0
     return int((beyond > 0).any(axis=1).sum())
 
@@ -149,7 +151,10 @@ def _check_units(
             known = points.get(sample.image, np.zeros((0, 2), np.float32))
             points[sample.image] = np.concatenate([known, sample.points_px])
     name_of = {sample.image: sample.name for sample in samples}
-    for path in in_fractions(points):
+    fractions = in_fractions(points)
+    if samples and samples[0].protocol != "own" and len(fractions) < len(points):
+        fractions = []  # a published set may have stray dots, but is in pixels
+    for path in fractions:
         kind = "images whose positions all lie in 0 to 1: pixels are needed, not fractions"
         findings.add(kind, name_of[path])
     if look_like_percent(points, {path: headers[path].size for path in points}):

@@ -14,16 +14,37 @@ from pathlib import Path, PurePosixPath
 
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.data.checks import HEADER_READERS, Findings, read_header, relative
-from clipcount_cli.data.formats.annotated import UNNAMED, AnnotatedImage, Point
+from clipcount_cli.data.formats.annotated import TWO_SIZES, UNNAMED, AnnotatedImage, Point
 from clipcount_cli.data.names import ImageIndex, Located, written_name
 from clipcount_cli.data.samples import Sample, as_points
 from clipcount_cli.data.splits import SPLIT_NAMES, folder_split
 from clipcount_cli.errors import shortened
 
 IMAGES = "images"
+_PLACE_DECIMALS = 1  # of a pixel: nearer points are one object, listed twice
 _BESIDE = (IMAGES, "JPEGImages", "data")  # where exporters put images, seen from annotations
 # folders whose names do not describe what their images show
 _STRUCTURAL = {*(folder.lower() for folder in _BESIDE), "image", "labels", "annotations", "default"}
+
+
+class _Prompts:
+    """One spelling for prompts that differ only in case or spaces, which mean the same."""
+
+    def __init__(self) -> None:
+        self.spellings: dict[str, dict[str, None]] = {}
+
+    def known(self, prompt: str) -> str:
+        """The spelling that came first."""
+        spellings = self.spellings.setdefault(" ".join(prompt.casefold().split()), {})
+        spellings[prompt] = None
+        return next(iter(spellings))
+
+    def mention(self, findings: Findings) -> None:
+        """Say which spellings were taken for one."""
+        several = [[*spellings] for spellings in self.spellings.values() if len(spellings) > 1]
+        if several:
+            listed = shortened([" = ".join(f'"{each}"' for each in one) for one in several])
+            findings.notices.append(f"prompts that differ only in case or spaces are one: {listed}")
 
 
 @dataclass
@@ -45,12 +66,18 @@ class Picture:
     def prompts(self) -> list[str]:
         return list(dict.fromkeys([*self.points, *self.counts]))
 
-    def take(self, image: AnnotatedImage) -> None:
+    def take(self, image: AnnotatedImage, prompts: _Prompts, findings: Findings) -> None:
         """Add the content of one annotation file."""
         for prompt, points in image.points.items():
-            self.points.setdefault(prompt, {}).setdefault(image.source, []).extend(points)
-        self.counts.update(image.counts)
-        self.uncounted |= image.uncounted
+            by_source = self.points.setdefault(prompts.known(prompt), {})
+            by_source.setdefault(image.source, []).extend(points)
+        for prompt, count in image.counts.items():
+            if self.counts.setdefault(prompts.known(prompt), count) != count:
+                kind = f"prompts with two different counts in {image.source.name}"
+                findings.add(kind, f"{self.name} ({prompt})")
+        self.uncounted |= {*map(prompts.known, image.uncounted)}
+        if self.size and image.size and self.size != image.size:
+            findings.add(TWO_SIZES, f"{self.name} ({image.source.name})")
         self.size = self.size or image.size
         self.split = self.split or image.split
         self.in_fractions = image.in_fractions
@@ -61,6 +88,7 @@ def gather(
 ) -> dict[str, Picture]:
     """One picture per image file, under the file's real path, in the order of the annotations."""
     homes = _Homes(index)
+    prompts = _Prompts()
     pictures: dict[str, Picture] = {}
     for image in images:
         name, found = _locate(image, index, homes.of(image))
@@ -72,7 +100,8 @@ def gather(
             if not (known.exact or picture.exact) and known.name != name:
                 kind = "names that fit one and the same image"
                 findings.add(kind, f"{known.name} and {name} ({relative(path, index.root)})")
-        known.take(image)
+        known.take(image, prompts, findings)
+    prompts.mention(findings)
     _mention_repeated(pictures.values(), findings)
     return pictures
 
@@ -128,7 +157,7 @@ def _mention_repeated(pictures: Iterable[Picture], findings: Findings) -> None:
             )
     if repeated:
         findings.notices.append(
-            f"{len(repeated)} images are listed twice or more, and are one image each: "
+            f"images listed twice or more, each taken as one ({len(repeated)}): "
             + shortened(repeated)
         )
 
@@ -197,8 +226,8 @@ def to_samples(pictures: dict[str, Picture], findings: Findings) -> dict[str, li
 def _samples(picture: Picture, doubled: list[str], findings: Findings) -> Iterator[Sample]:
     for prompt in picture.prompts:
         by_source = picture.points.get(prompt, {})
-        distinct = {source: dict.fromkeys(points) for source, points in by_source.items()}
-        merged = {point: None for points in distinct.values() for point in points}
+        distinct = {source: _distinct(points) for source, points in by_source.items()}
+        merged = {place: point for points in distinct.values() for place, point in points.items()}
         if any(points.keys() != merged.keys() for points in distinct.values()):
             files = ", ".join(source.name for source in distinct)
             kind = "images that two files annotate differently"
@@ -209,8 +238,16 @@ def _samples(picture: Picture, doubled: list[str], findings: Findings) -> Iterat
             picture.name,
             picture.path,
             prompt,
-            as_points(list(merged)),
+            as_points([*merged.values()]),
             stated_size=picture.size,
             count=picture.counts.get(prompt),
             uncounted=frozenset(picture.uncounted),
         )
+
+
+def _distinct(points: Iterable[Point]) -> dict[Point, Point]:
+    """Points by their place, which two that were rounded differently share."""
+    places: dict[Point, Point] = {}
+    for x, y in points:
+        places.setdefault((round(x, _PLACE_DECIMALS), round(y, _PLACE_DECIMALS)), (x, y))
+    return places

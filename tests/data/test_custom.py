@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dataset_folders import draw, make_coco, make_own
+from dataset_folders import draw, make_coco, make_fsc147, make_own
+from image_files import tiff
 from PIL import Image
 
 from clipcount_cli.data.datasets import load_dataset
@@ -66,6 +67,24 @@ def test_one_image_in_fractions_among_others_in_pixels_is_refused(tmp_path):
     assert "not fractions (1): 0.jpg" in refusal(own(tmp_path, lines))
 
 
+def test_fractions_of_objects_at_the_edge_may_exceed_one(tmp_path):
+    lines = [*rows(lambda x, y: (x / 320, y / 240)), *[f"{name},beads,1.01,1" for name in NAMES]]
+
+    assert "not fractions (6)" in refusal(own(tmp_path, lines))
+
+
+def test_an_image_with_some_positions_in_fractions_is_refused(tmp_path):
+    lines = [*rows(), "0.jpg,beads,0.25,0.5", "0.jpg,beads,0.75,0.5"]
+
+    assert "not fractions (1): 0.jpg" in refusal(own(tmp_path, lines))
+
+
+def test_fractions_in_a_published_layout_are_refused_too(tmp_path):
+    make_fsc147(tmp_path, {"test": ["1.jpg", "2.jpg"]}, {"1.jpg": "a", "2.jpg": "a"}, [(0.2, 0.7)])
+
+    assert "not fractions (2)" in refusal(tmp_path)
+
+
 def test_one_object_in_the_corner_of_an_image_is_no_fraction(tmp_path):
     own(tmp_path, [*rows(names=NAMES[1:]), "0.jpg,beads,0.5,0.5"])
 
@@ -80,6 +99,12 @@ def test_positions_in_percent_are_a_warning(tmp_path):
     dataset = read(own(tmp_path, rows(lambda x, y: (x / 3.2, y / 2.4))))
 
     assert any("percent" in warning for warning in dataset.warnings)
+
+
+def test_percent_of_objects_at_the_edge_may_exceed_a_hundred(tmp_path):
+    lines = [*rows(lambda x, y: (x / 3.2, y / 2.4)), "0.jpg,beads,100.5,50"]
+
+    assert any("percent" in warning for warning in read(own(tmp_path, lines)).warnings)
 
 
 def test_few_positions_near_the_corner_are_no_warning(tmp_path):
@@ -102,6 +127,49 @@ def test_an_image_of_another_size_than_stated_is_refused(tmp_path):
     draw(tmp_path / "images" / "a.jpg", 64, 48)
 
     assert "a.jpg (32 x 24 stated, 64 x 48)" in refusal(tmp_path)
+
+
+def test_an_image_of_two_stated_sizes_is_refused(tmp_path):
+    data = coco(64, 48)
+    data["images"].append({**data["images"][0], "id": 2, "width": 32, "height": 24})
+    make_coco(tmp_path, data, [])
+    draw(tmp_path / "images" / "a.jpg", 64, 48)
+
+    assert "stated differently in two places (1): a.jpg" in refusal(tmp_path)
+
+
+def test_rows_of_one_image_that_state_two_sizes_are_refused(tmp_path):
+    (tmp_path / "boxes.csv").write_text(
+        "image,label,xmin,ymin,xmax,ymax,width,height\n"
+        "a.jpg,bead,2,2,8,8,64,48\na.jpg,bead,20,20,30,30,128,96\n"
+    )
+    draw(tmp_path / "images" / "a.jpg", 64, 48)
+
+    assert "stated differently in two places (1): a.jpg (boxes.csv: line 3)" in refusal(tmp_path)
+
+
+def test_dots_that_fit_an_image_only_before_exif_turns_it_say_so(tmp_path):
+    own(tmp_path, [f"0.jpg,beads,{x},20" for x in (40, 200, 310)], [])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    draw(tmp_path / "images" / "0.jpg", 320, 240, exif=exif)
+
+    assert "dots outside their image, but inside it as it is stored, before EXIF turns it" in (
+        refusal(tmp_path)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (50, 20)), (3, (50, 20)), (6, (20, 50))])
+def test_an_oriented_tiff_has_the_size_that_its_pixels_have(tmp_path, dtype, orientation, size):
+    data = coco(*size)
+    data["images"][0]["file_name"] = "a.tif"
+    make_coco(tmp_path, data, [])
+    path = tmp_path / "images" / "a.tif"
+    path.parent.mkdir()
+    path.write_bytes(tiff(np.zeros((20, 50), dtype), tags={274: [orientation]}).getvalue())
+
+    assert read(tmp_path).split("all")[0].stated_size == size
 
 
 def test_an_image_annotated_as_stored_and_turned_by_exif_is_refused_by_name(tmp_path):
@@ -197,6 +265,30 @@ def test_a_coco_file_that_lists_an_image_twice_has_it_once(tmp_path):
 
     assert truths(dataset) == {("a.jpg", "beads"): 2}
     assert any("a.jpg (also as images/a.jpg)" in notice for notice in dataset.notices)
+
+
+def test_prompts_that_differ_in_case_or_spaces_are_one(tmp_path):
+    lines = [*rows(), "0.jpg,Beads,200,200", "0.jpg, beads ,220,220"]
+
+    dataset = read(own(tmp_path, lines))
+
+    assert truths(dataset)[("0.jpg", "beads")] == 7
+    assert {prompt for _, prompt in truths(dataset)} == {"beads"}
+    assert any('"beads" = "Beads"' in notice for notice in dataset.notices)
+
+
+def test_one_object_rounded_differently_in_two_rows_counts_once(tmp_path):
+    dataset = read(own(tmp_path, [*rows(), "0.jpg,beads,10.001,11.999"]))
+
+    assert truths(dataset)[("0.jpg", "beads")] == 5
+
+
+@pytest.mark.parametrize("other", ["images/0.jpg,beads", "0.jpg,Beads"])
+def test_two_counts_of_one_image_under_two_spellings_are_refused(tmp_path, other):
+    draw(tmp_path / "images" / "0.jpg")
+    (tmp_path / "counts.csv").write_text(f"image,prompt,count\n0.jpg,beads,3\n{other},4\n")
+
+    assert "prompts with two different counts in counts.csv (1): 0.jpg" in refusal(tmp_path)
 
 
 def test_split_csv_may_spell_names_in_its_own_way(tmp_path):

@@ -346,8 +346,9 @@ def test_yolo_labels_without_their_image_are_named(tmp_path):
         read(tmp_path)
 
 
-def test_yolo_labels_in_pixels_are_refused(tmp_path):
-    files = {"labels/a.txt": "0 30 20 8 8\n", "classes.txt": "nut\n"}
+@pytest.mark.parametrize("label", ["0 30 20 8 8", "0 0.5 0.5 8 8"])
+def test_yolo_labels_in_pixels_are_refused(tmp_path, label):
+    files = {"labels/a.txt": f"{label}\n", "classes.txt": "nut\n"}
     write(tmp_path, files, ["images/a.jpg"])
 
     with pytest.raises(DataError, match="are they pixels"):
@@ -395,6 +396,14 @@ def test_voc_of_labelimg_lies_beside_its_images(tmp_path):
 
     assert centres(dataset) == {("a.jpg", "bolt"): [[15, 25]], ("b.jpg", "bolt"): []}
     assert "read as Pascal VOC (2 files)" in recognised(dataset)
+
+
+def test_a_voc_box_of_corner_and_size_instead_of_corners_is_refused(tmp_path):
+    text = LABELIMG.format(name="a.jpg").replace("<xmax>20<", "<xmax>9<")
+    write(tmp_path, {"a.xml": text}, ["a.jpg"])
+
+    with pytest.raises(DataError, match=r"end before they begin.*\(1\): a.xml: object 1"):
+        read(tmp_path)
 
 
 def test_voc_folders_are_split_by_their_image_sets(tmp_path):

@@ -18,6 +18,8 @@ Point = tuple[float, float]
 _FARTHEST_PX = 1e9  # beyond it no image reaches; float32 would not hold the whole of it
 
 EMPTY_BOXES = "boxes without width or height"
+INVERTED_BOXES = "boxes that end before they begin: are they x, y, width, height?"
+TWO_SIZES = "images whose size is stated differently in two places"
 UNNAMED = ""  # the prompt of objects whose class the file does not give
 
 
@@ -45,6 +47,18 @@ class AnnotatedImage:
 
 class EmptyBoxError(ValueError):
     """A box has no width or no height."""
+
+
+class InvertedBoxError(ValueError):
+    """The right or lower side of a box is left of, or above, its other one."""
+
+
+def corners_centre(left: float, top: float, right: float, bottom: float) -> Point:
+    """The centre of a box given by its sides; ValueError if they do not span one."""
+    centre = box_centre(left, top, right, bottom)
+    if float(right) < float(left) or float(bottom) < float(top):
+        raise InvertedBoxError("ends before it begins")
+    return centre
 
 
 def box_centre(x1: float, y1: float, x2: float, y2: float) -> Point:
@@ -94,5 +108,7 @@ def noting_faults(findings: Findings, source: Path, place: str) -> Iterator[None
         yield
     except EmptyBoxError:
         findings.add(EMPTY_BOXES, f"{source.name}: {place}")
+    except InvertedBoxError:
+        findings.add(INVERTED_BOXES, f"{source.name}: {place}")
     except (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError):
         findings.add("objects whose position cannot be read", f"{source.name}: {place}")

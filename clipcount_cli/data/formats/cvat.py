@@ -13,7 +13,7 @@ from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.formats.annotated import (
     AnnotatedImage,
     Point,
-    box_centre,
+    corners_centre,
     noting_faults,
     shape_centre,
     sized_box_centre,
@@ -62,7 +62,7 @@ def _centres(shape: Element) -> Iterator[Point]:
         return float(shape.attrib[name])
 
     if shape.tag == "box":
-        yield box_centre(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
+        yield corners_centre(number("xtl"), number("ytl"), number("xbr"), number("ybr"))
     elif shape.tag == "ellipse":
         yield shape_centre([(number("cx"), number("cy"))])
     elif shape.tag == "mask":

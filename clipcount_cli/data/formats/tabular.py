@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.formats.annotated import (
     EMPTY_BOXES,
+    INVERTED_BOXES,
+    TWO_SIZES,
     UNNAMED,
     AnnotatedImage,
     EmptyBoxError,
+    InvertedBoxError,
     Point,
-    box_centre,
+    corners_centre,
     shape_centre,
     sized_box_centre,
     stated_size,
@@ -97,9 +100,10 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
         if not name or (columns.prompt and not prompt and any(position)):
             findings.add(f"rows of {table.path.name} without image or prompt", f"line {line}")
             continue
-        image = images.setdefault(
-            name, AnnotatedImage(name, table.path, size=_size(columns, cells))
-        )
+        size = _size(columns, cells)
+        image = images.setdefault(name, AnnotatedImage(name, table.path, size=size))
+        if size != image.size:
+            findings.add(TWO_SIZES, f"{name} ({table.path.name}: line {line})")
         if any(position):
             _add(image, prompt, position, number, columns, line, findings)
         elif prompt:
@@ -138,6 +142,8 @@ def _add(
         image.add(prompt, columns.centre(*(number(cell) for cell in position)))
     except EmptyBoxError:
         findings.add(EMPTY_BOXES, f"{image.source.name}: line {line}")
+    except InvertedBoxError:
+        findings.add(INVERTED_BOXES, f"{image.source.name}: line {line}")
     except ValueError:
         kind = f"rows of {image.source.name} whose {', '.join(columns.position)} are not numbers"
         findings.add(kind, f"line {line} ({', '.join(map(repr, position))})")
@@ -162,7 +168,7 @@ def _columns(table: Table) -> _Columns | None:
     if image is None:
         return None
     if (corners := _first_group(present, _CORNERS)) is not None:
-        return _Columns(image, prompt, corners, size, box_centre)
+        return _Columns(image, prompt, corners, size, corners_centre)
     sized = _first_group(present, _SIZED)
     if sized is not None and not (size == sized[2:] and _are_image_sizes(table, image, sized)):
         size = None if size == sized[2:] else size

@@ -12,7 +12,7 @@ from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.formats.annotated import (
     AnnotatedImage,
     Point,
-    box_centre,
+    corners_centre,
     noting_faults,
     shape_centre,
     stated_size,
@@ -44,6 +44,6 @@ def read(root: Element, path: Path, findings: Findings) -> list[AnnotatedImage]:
 def _centre(element: Element) -> Point:
     if (box := element.find("bndbox")) is not None:
         x1, y1, x2, y2 = (float(text_of(box, corner)) for corner in _CORNERS)
-        return box_centre(x1, y1, x2, y2)
+        return corners_centre(x1, y1, x2, y2)
     marks = element.findall("polygon/pt")
     return shape_centre((float(text_of(pt, "x")), float(text_of(pt, "y"))) for pt in marks)

@@ -67,8 +67,10 @@ def read(
             with noting_faults(findings, label, f"line {number}"):
                 words = line.split()
                 index = int(float(words[0]))
-                centre = _centre([float(word) for word in words[1:]], is_pose)
-                if not all(-_SLACK <= each <= 1 + _SLACK for each in centre):
+                numbers = [float(word) for word in words[1:]]
+                centre = _centre(numbers, is_pose)
+                placed = numbers[:4] if is_pose else numbers
+                if not all(-_SLACK <= each <= 1 + _SLACK for each in (*centre, *placed)):
                     kind = "YOLO positions outside 0 to 1: are they pixels?"
                     findings.add(kind, f"{label.name}: line {number}")
                 elif index in names:
