@@ -18,11 +18,9 @@ import typer
 
 from clipcount_cli import console
 from clipcount_cli.commands import batch, count, download_weights, evaluate, train
-from clipcount_cli.commands.help import HelpCommand, HelpGroup
+from clipcount_cli.commands.help import TYPERS_USAGE_ERROR, HelpCommand, HelpGroup
 from clipcount_cli.errors import ClipCountError, ExitCode, UsageError
 from clipcount_cli.version import __version__
-
-_TYPERS_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class ErrorBoundary(HelpGroup):
@@ -44,7 +42,7 @@ def _errors_reported() -> Iterator[None]:
     except ClipCountError as error:
         console.show_error(error)
         raise typer.Exit(error.exit_code) from error
-    except _TYPERS_USAGE_ERROR as error:
+    except TYPERS_USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
             raise
         console.show_error(_worded(error))
@@ -57,6 +55,7 @@ def _errors_reported() -> Iterator[None]:
 def _worded(error: Any) -> UsageError:
     """Typer's own usage error, worded like all other errors."""
     message = error.format_message().rstrip(".").replace("Value error, ", "")
+    message = re.sub(r", unable to parse .*", "", message)  # of a number, known from the rest
     message = re.sub(r"(: )([A-Z])", lambda match: match[1] + match[2].lower(), message)
     message = re.sub(r"\(s\) \((.* .*)\)", r"s (\1)", message).replace("(s)", "")
     message, _, guess = message.partition(". Did you mean ")

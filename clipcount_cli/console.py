@@ -11,6 +11,7 @@ import functools
 import json
 import os
 import sys
+import textwrap
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -227,14 +228,17 @@ def _stderr() -> Console:
 def _print(text: str, style: str = "", label: str = "", label_style: str = "") -> None:
     from rich.text import Text
 
-    lines = "\n".join(printable(line) for line in text.split("\n"))
     console = _stderr()
-    console.print(
-        Text.assemble((label, label_style), (lines, style)),
-        soft_wrap=not console.is_terminal,  # on a terminal, lines are wrapped between words
-        overflow="ignore",  # a long path stays in one piece, to be copied
-        crop=False,
-    )
+    lines = [printable(line) for line in f"{label}{text}".split("\n")]
+    if console.is_terminal:  # which would break words at its right edge
+        lines = [_wrapped(line, console.width) for line in lines]
+    body = "\n".join(lines)[len(label) :]
+    console.print(Text.assemble((label, label_style), (body, style)), soft_wrap=True)
+
+
+def _wrapped(line: str, width: int) -> str:
+    """Break `line` between words; a long path stays in one piece, to be copied."""
+    return textwrap.fill(line, max(1, width), break_long_words=False, break_on_hyphens=False)
 
 
 def _stdout() -> TextIO:

@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture(autouse=True)
-def usual_manners(monkeypatch):
+def usual_verbosity(monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     console.set_verbosity()
     yield
@@ -155,3 +155,29 @@ def test_rich_is_not_imported_until_something_is_said():
     code = "import sys, clipcount_cli.console; sys.exit('rich' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_message_is_wrapped_between_words_and_never_within_one(columns, monkeypatch):
+    path = "/data/" + "a-long-name." * 10 + "jpg"
+    text = f"{path} was resized fourfold, so that small objects may be missed: try --tiles 4"
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    console.set_verbosity()
+
+    console.show_error(ImageReadError(text, hint="try --tiles auto, which chooses by the image"))
+
+    lines = re.sub(r"\x1b\[[\d;]*m", "", sys.stderr.getvalue()).splitlines()
+    assert [word for line in lines for word in line.split()] == (
+        f"error: {text} hint: try --tiles auto, which chooses by the image".split()
+    )
+    assert all(len(line) <= columns or path in line for line in lines)
+
+
+def test_a_message_in_a_pipe_stays_on_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "the image was shrunk fourfold, so small objects may be missed: try --tiles 4"
+
+    console.notice(text)
+
+    assert capsys.readouterr().err == f"{text}\n"

@@ -1,4 +1,4 @@
-"""`clipcount batch`: the options of counting in many images."""
+"""`clipcount batch`: options for counting in many images."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ INPUT, PROMPTS = "Input", "What to count"
 
 
 class Delimiter(str, Enum):
-    """What separates the cells of a CSV."""
+    """Separators of the cells of a CSV."""
 
     comma = "comma"
     semicolon = "semicolon"
@@ -45,7 +45,7 @@ class Delimiter(str, Enum):
 
 
 class HeatmapFormat(str, Enum):
-    """The file format of heatmaps."""
+    """File formats of heatmaps."""
 
     png = "png"
     jpg = "jpg"
@@ -133,7 +133,8 @@ MasksOption = Annotated[
     ),
 ]
 HeatmapFormatOption = Annotated[
-    HeatmapFormat, typer.Option(help="File format of the heatmaps.", rich_help_panel=OUTPUT)
+    HeatmapFormat,
+    typer.Option(metavar="png|jpg", help="File format of the heatmaps.", rich_help_panel=OUTPUT),
 ]
 SummaryOption = Annotated[
     Path | None,
@@ -144,7 +145,10 @@ SummaryOption = Annotated[
     ),
 ]
 DelimiterOption = Annotated[
-    Delimiter, typer.Option(help="Separator of the CSV's cells.", rich_help_panel=OUTPUT)
+    Delimiter,
+    typer.Option(
+        metavar="comma|semicolon|tab", help="Separator of the CSV's cells.", rich_help_panel=OUTPUT
+    ),
 ]
 ReportOption = Annotated[
     Path | None,

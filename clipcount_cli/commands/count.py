@@ -104,7 +104,7 @@ PointsOption = Annotated[
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files to write beside the counts."""
+    """The files to write in addition to the counts."""
 
     heatmap: Path | None
     density: Path | None
@@ -205,7 +205,7 @@ def is_image_file(name: str) -> bool:
 
 
 def read(image: str, page: str | None, channel: int | None) -> DecodedImage:
-    """Read a file, or stdin if `image` is `-`; report what is worth knowing about it."""
+    """Read a file, or stdin if `image` is `-`, and print notices about it."""
     from clipcount_cli.counting.images import read_image
     from clipcount_cli.counting.stacks import Selection, parse_page
 
@@ -289,7 +289,7 @@ def write_files(
 def write_points(
     path: Path, image: str, photo: DecodedImage, results: Sequence[CountResult]
 ) -> None:
-    """Write a row per object; a prompt without any gets a row with empty x and y."""
+    """Write one row per object; a prompt without any gets a row with empty x and y."""
     from clipcount_cli.counting.positions import image_positions
 
     height_px, width_px = photo.pixels.shape[:2]

@@ -67,7 +67,7 @@ InfoOption = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="Show configuration, origin, licence, taught nouns and digest.",
+        help="Show configuration, origin, licence, learned nouns and digest.",
         rich_help_panel=INSTALLED,
     ),
 ]
@@ -122,7 +122,7 @@ def download_weights(
 
 
 def show_checked(checked: Iterable[tuple[str, WeightsError | None]]) -> None:
-    """Put a `NAME<TAB>ok` line on stdout for each of the weights, or fail when all are read."""
+    """Print a line `NAME<TAB>ok` for each of the weights; fail at the end if any are damaged."""
     damaged = []
     for name, fault in checked:
         console.show_line(name, "damaged" if fault else "ok")

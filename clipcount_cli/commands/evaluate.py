@@ -1,4 +1,4 @@
-"""`clipcount eval`: a data set's true counts against a model's."""
+"""`clipcount eval`: compare the counts of a model with those of a data set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipcount_cli.commands.options import (
 )
 
 EXAMPLES = """clipcount eval --data FSC147_384_V2/ --split test
-clipcount eval --data my-data/ --weights runs/mine --csv errors.csv --plot errors.png"""
+clipcount eval --data my-data/ --weights runs/mine --plot errors.png"""
 
 SplitOption = Annotated[
     str,

@@ -1,4 +1,4 @@
-"""The fields of a dataclass become options of a command."""
+"""Turn the fields of a dataclass into options of a command."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _optional(name: str, hint: Any, panel: str, default: str) -> inspect.Paramet
     metavar = _METAVARS.get(kind)
     if choices := get_args(kind):  # a Literal, which older Typers do not know
         kind, metavar = _choice_of(choices), "|".join(choices)
-    sentence = f"{help_text[0].upper()}{help_text[1:]} [{default}]"
+    sentence = f"{help_text[0].upper()}{help_text[1:]}. [{default}]"
     option = typer.Option(metavar=metavar, help=sentence, rich_help_panel=panel, show_default=False)
     annotation: Any = Annotated[kind | None, option]
     keyword = inspect.Parameter.KEYWORD_ONLY

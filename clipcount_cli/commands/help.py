@@ -1,4 +1,4 @@
-"""How `--help` looks: options by panel, one column of names and one of words, at any width.
+"""Format `--help`: options by panel, one column of names and one of descriptions, at any width.
 
 Typer's own tables break words at 60 columns and print Python types.
 """
@@ -16,12 +16,21 @@ from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from clipcount_cli.commands.options import GENERAL
 
-NAME_COLUMNS = 24  # a longer name has a line of its own
+NAME_COLUMNS = 24  # a longer name gets a line of its own
 MAX_COLUMNS = 100
+TYPERS_USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]
 
 
 class HelpCommand(TyperCommand):
     """A command whose help is grouped by `rich_help_panel`, its examples last."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except TYPERS_USAGE_ERROR as error:
+            if getattr(error, "ctx", None) is None:  # the parser leaves out the command
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         pieces = [name_of(p) if p.required else f"[{name_of(p)}]" for p in _arguments(self, ctx)]
@@ -31,7 +40,7 @@ class HelpCommand(TyperCommand):
             formatter.write(f"\n{heading(panel)}\n")
             formatter.write(listed((name_of(p), help_of(p)) for p in params))
         if self.epilog:
-            formatter.write(f"\n{heading('Examples')}\n{textwrap.indent(self.epilog, '  ')}\n")
+            formatter.write(f"\n{heading('Examples')}\n{examples(self.epilog)}\n")
 
 
 class HelpGroup(TyperGroup):
@@ -68,8 +77,24 @@ def wrapped(text: str, indent: str = "") -> str:
     )
 
 
+def examples(commands: str) -> str:
+    """Command lines, continued on the next line before an option if they are too long."""
+    return "\n".join(map(_continued, commands.splitlines()))
+
+
+def _continued(command: str) -> str:
+    lines = [" "]
+    for part in command.split(" --"):
+        word = part if lines == [" "] else f"--{part}"
+        if len(f"{lines[-1]} {word} \\") > _columns():
+            lines.append(f"      {word}")
+        else:
+            lines[-1] += f" {word}"
+    return " \\\n".join(lines)
+
+
 def listed(rows: Iterable[tuple[str, str]]) -> str:
-    """Names on the left, words on the right; below a name that is too long for its column."""
+    """Names on the left, descriptions on the right, or below a name too long for its column."""
     rows = list(rows)
     width = min(NAME_COLUMNS, max((len(name) for name, _ in rows), default=0))
     indent = " " * (width + 4)

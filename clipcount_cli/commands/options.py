@@ -1,4 +1,4 @@
-"""What two or more commands share: option types, the common options, and opening a counter."""
+"""What several commands share: option types, the common options, and opening a counter."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Precision(str, Enum):
-    """How the network computes."""
+    """Number formats of the network."""
 
     auto = "auto"
     fp32 = "fp32"
@@ -163,7 +163,7 @@ def with_common_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def parse_tiles(text: str) -> Tiles:
-    """What --tiles was given; raises UsageError."""
+    """Parse --tiles; raises UsageError."""
     if text == "auto":
         return "auto"
     if not text.isdecimal() or not 1 <= int(text) <= MAX_TILES:
@@ -181,7 +181,7 @@ def signed(command: Callable[..., None], whole: inspect.Signature) -> Callable[.
 
 
 def open_counter(weights: str | None, device: str, precision: Precision) -> Counter:
-    """Load `weights`; if there are none given, print which were chosen."""
+    """Load `weights`; if none are given, print which were chosen."""
     from clipcount_cli.api import load_counter  # 4 s: torch and open_clip
     from clipcount_cli.weights.cache import resolve
 

@@ -1,4 +1,4 @@
-"""`clipcount train`: the options of a training."""
+"""`clipcount train`: options for training and fine-tuning."""
 
 from __future__ import annotations
 

@@ -42,10 +42,10 @@ def panels(text: str) -> list[str]:
 def test_help_fits_the_terminal_and_breaks_no_word(command, columns):
     whole = set(screen(*command, columns=10_000).split())
 
-    narrow = screen(*command, columns=columns).partition("\nExamples:")[0]
+    narrow = screen(*command, columns=columns)
 
     assert max(map(len, narrow.splitlines())) <= columns
-    assert set(narrow.split()) <= whole
+    assert {word for word in narrow.split() if word != "\\"} <= whole
 
 
 @pytest.mark.parametrize("command", SCREENS, ids=" ".join)
@@ -86,8 +86,8 @@ def test_the_first_panel_of_train_holds_what_people_use():
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_ends_with_examples_that_parse(name):
-    examples = screen(name).partition("\nExamples:\n")[2].split("\n")
-    lines = [shlex.split(line) for line in examples if line.strip()]
+    examples = screen(name, columns=60).partition("\nExamples:\n")[2].replace("\\\n", "")
+    lines = [shlex.split(line) for line in examples.splitlines()]
 
     assert lines
     for program, command, *words in lines:
@@ -113,6 +113,9 @@ def test_an_unknown_option_is_reported_like_every_other_error():
         (["count"], "missing argument 'IMAGE'"),
         (["batch", "photos"], "missing option '--csv'"),
         (["count", "a.jpg", "coins", "--precision", "int8"], "invalid value for '--precision'"),
+        (["count", "a.jpg", "coins", "--channel", "x"], "invalid value for '--channel'"),
+        (["count", "a.jpg", "coins", "--heatmap"], "option '--heatmap' requires an argument\n"),
+        (["count", "a.jpg", "coins", "--json=1"], "option '--json' does not take a value\n"),
         (["download-weights", "a", "b"], "got unexpected extra argument (b)\n"),
         (["download-weights", "a", "b", "c"], "got unexpected extra arguments (b c)\n"),
     ],
@@ -122,7 +125,8 @@ def test_a_usage_error_names_its_command_in_the_hint(words, message):
 
     assert result.exit_code == 2
     assert result.stderr.startswith(f"error: {message}")
-    assert re.search(r"^hint: .*`.*--help`$", result.stderr, flags=re.MULTILINE)
+    assert result.stderr.splitlines()[-1] == f"hint: run `clipcount {words[0]} --help`"
+    assert "unable to parse" not in result.stderr
 
 
 def test_a_command_that_is_mistyped_is_guessed():
