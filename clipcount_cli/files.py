@@ -102,7 +102,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
         _settle(temporary, mode)
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)  # once moved, its name may be another writer's
+        with suppress(OSError):  # once moved, its name may be another writer's
+            temporary.unlink()
         if isinstance(error, OSError):
             raise write_error(path, error) from error
         raise
@@ -130,7 +131,8 @@ def _temporary_beside(path: Path) -> tuple[Path, int]:
             handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             continue
-        if try_lock(handle) is not False and _is_open_as(handle, temporary):
+        locked = try_lock(handle)  # without locks nobody takes it for abandoned
+        if locked is None or (locked and _is_open_as(handle, temporary)):
             break
         os.close(handle)
     return temporary, handle

@@ -32,6 +32,7 @@ class FileServer:
     redirects: dict[str, tuple[int, str]] = field(default_factory=dict)  # path -> status, address
     extent: str | None = None  # a Content-Range of its own making
     length: str | None = None  # a Content-Length of its own making
+    redirect_length: str | None = None  # the Content-Length of a redirect's page, which never comes
     base: str = ""
 
     @property
@@ -71,7 +72,7 @@ def _handler(served: FileServer) -> type[BaseHTTPRequestHandler]:
                 self.send_error(served.status)
             elif path in served.redirects:
                 status, address = served.redirects[path]
-                self._answer(status, b"", {"Location": address})
+                self._answer(status, b"", {"Location": address}, served.redirect_length)
             elif served.page is not None and not self.path.startswith("/confirmed"):
                 self._answer(200, served.page.encode(), {"Content-Type": "text/html"})
             else:
@@ -90,12 +91,14 @@ def _handler(served: FileServer) -> type[BaseHTTPRequestHandler]:
                 headers["Content-Range"] = whole if served.extent is None else served.extent
             self._answer(206 if start else 200, served.content[start:], headers)
 
-        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        def _answer(
+            self, status: int, body: bytes, headers: dict[str, str], length: str | None = None
+        ) -> None:
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             if served.says_length:
-                self.send_header("Content-Length", served.length or str(len(body)))
+                self.send_header("Content-Length", length or served.length or str(len(body)))
             self.end_headers()
             is_file = "Content-Type" not in headers
             self.wfile.write(body[: served.cuts.pop(0)] if served.cuts and is_file else body)

@@ -6,10 +6,12 @@ import signal
 import stat
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 from held_files import held
 
+from clipcount_cli import files
 from clipcount_cli.errors import ClipCountError, UsageError
 from clipcount_cli.files import (
     AppendOnlyFile,
@@ -143,6 +145,28 @@ def test_what_a_killed_writer_left_is_gone_after_the_next_write(tmp_path):
     assert len(left) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
     assert (tmp_path / "a.png").read_text() == "whole"
+
+
+def test_a_file_is_written_where_there_are_no_locks_and_no_inodes(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "try_lock", lambda handle: None)
+    monkeypatch.setattr(os.path, "samestat", lambda one, other: False)
+
+    with atomic_write(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_temporary_file_that_cannot_be_deleted_does_not_hide_why_it_is_left(
+    tmp_path, monkeypatch
+):
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+    with pytest.raises(ZeroDivisionError), atomic_write(tmp_path / "a.txt"):
+        raise ZeroDivisionError
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path):

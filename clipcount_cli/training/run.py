@@ -126,12 +126,16 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
             console.notice(f"{run} is already complete: nothing is left to train")
             _report_end(folder, rows)
             return folder
-        state, metadata = checkpoint.load_state(folder.last)
-        model = build_model(metadata.config)
-        model.load_state_dict(state, strict=False)
-        dtypes = {name: tensor.dtype for name, tensor in state.items()}
-        start = Start(model, settings.train, metadata.origin, dtypes)
-        return _run(folder, settings, start, dataset, device)
+        return _run(folder, settings, _continued(folder, settings), dataset, device)
+
+
+def _continued(folder: RunFolder, settings: RunSettings) -> Start:
+    """The network as it stopped. The file is closed on return: Windows replaces no mapped file."""
+    state, metadata = checkpoint.load_state(folder.last)
+    model = build_model(metadata.config)
+    model.load_state_dict(state, strict=False)
+    dtypes = {name: tensor.dtype for name, tensor in state.items()}
+    return Start(model, settings.train, metadata.origin, dtypes)
 
 
 def _run(

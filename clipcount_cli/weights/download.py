@@ -272,6 +272,10 @@ def _validator_of(response: http.client.HTTPResponse) -> str | None:
 
 def _raise_if_final(error: OSError | http.client.HTTPException, url: str, by_hand: str) -> None:
     """Raise what another attempt does not change: a response that refuses."""
+    if isinstance(error, urllib.error.HTTPError) and error.code < 400:  # urllib follows ten
+        raise DownloadError(
+            f"{url} redirects in a circle, or without end", hint=f"check the address, or {by_hand}"
+        ) from error
     if isinstance(error, urllib.error.HTTPError) and error.code < 500:
         raise DownloadError(
             f"{url} returned {error.code} {error.reason}", hint=f"check the address, or {by_hand}"

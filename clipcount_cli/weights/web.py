@@ -111,6 +111,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         if target := headers.get("location") or headers.get("uri"):
             next_address(req.full_url, target)
+        fp.close()  # or urllib would read the page that comes with it, however long it is
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302

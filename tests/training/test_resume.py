@@ -176,6 +176,22 @@ def test_resuming_on_changed_data_is_refused(undisturbed, data):
     assert "is not what it was" in result.stderr
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="lists mapped files")
+def test_resuming_closes_the_weights_that_it_will_replace(undisturbed, tmp_path, monkeypatch):
+    run = shutil.copytree(undisturbed, tmp_path / "run")
+    (run / "log.csv").write_text((run / "log.csv").read_text().splitlines()[0])
+    mapped = []
+
+    def look(folder, *_, **__):
+        mapped.append(str(folder.last) in Path("/proc/self/maps").read_text())
+        return folder
+
+    monkeypatch.setattr(train, "_run", look)
+
+    assert run_train("--resume", run).exit_code == 0
+    assert mapped == [False]
+
+
 def test_a_run_goes_on_where_its_data_have_moved_to(undisturbed, weights, tmp_path):
     data, run, plain = draw_dots(tmp_path / "data", 12), tmp_path / "run", Trainer.step
 

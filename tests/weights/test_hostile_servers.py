@@ -61,6 +61,23 @@ def test_redirect_within_the_web_is_followed(target):
     assert [path for path, _ in server.asked] == ["/models/head.ckpt", "/moved.ckpt"]
 
 
+def test_page_of_a_redirect_is_not_read(target):
+    redirects = {"/models/head.ckpt": (302, "/moved.ckpt")}
+
+    with serving(CONTENT, redirects=redirects, redirect_length="1000000000000") as server:
+        assert fetch(server.url, target, DIGEST) == DIGEST
+
+
+def test_redirects_in_a_circle_end_in_one_line(target):
+    with (
+        serving(redirects={"/models/head.ckpt": (302, "/models/head.ckpt")}) as server,
+        pytest.raises(DownloadError, match="redirects in a circle, or without end"),
+    ):
+        fetch(server.url, target)
+
+    assert list(target.parent.iterdir()) == []
+
+
 @pytest.mark.parametrize("address", ["http://host/file", "http://other/file"])
 def test_no_hop_leaves_https_for_http(address):
     with pytest.raises(DownloadError, match="from https to http"):
