@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clipcount_cli import distributed
 from clipcount_cli.counting.prompts import disjoint_prompts
@@ -54,17 +56,13 @@ def evaluate(
     `load` replaces reading from disk (training keeps its images in memory). tiles: the shorter
     side is resized to this many times 384 px, "auto" chooses for each image.
     """
-    pictures = by_image(samples)
-    classes = sorted({sample.prompt for sample in samples}) if prompt_check else []
-    share = pictures[distributed.rank() :: distributed.world_size()]
+    share, classes = share_of(samples, prompt_check)
     for picture, prepared in _read_ahead(share, load or _read_and_prepare):
         try:
-            yield _count_picture(counter, picture, prepared.result(), classes, tiles)
+            question = Question.of(picture, prepared.result(), classes)
+            yield _count_picture(counter, question, tiles)
         except (ImageReadError, CountError) as error:
-            yield [
-                EvalRow(s.name, s.image, s.prompt, s.truth, None, message=error.with_hint)
-                for s in picture
-            ]
+            yield failed_rows(picture, error.with_hint)
 
 
 def gathered(rows_of_pictures: Iterable[list[EvalRow]]) -> list[EvalRow]:
@@ -79,37 +77,71 @@ def gathered(rows_of_pictures: Iterable[list[EvalRow]]) -> list[EvalRow]:
     ]
 
 
-def _count_picture(
-    counter: CountsPixels,
-    picture: Sequence[Sample],
-    prepared: Sequence[Prepared],
-    classes: Sequence[str],
-    tiles: Tiles,
-) -> list[EvalRow]:
-    asked = [sample.prompt for sample in picture]
-    there = {s.prompt for s, laid_out in zip(picture, prepared, strict=True) if laid_out.truth > 0}
-    shown = there.union(*(sample.uncounted for sample in picture))
-    absent = [name for name in classes if all(disjoint_prompts(name, each) for each in shown)]
-    wanted = list(dict.fromkeys([*asked, *(absent if there else [])]))
-    pixels = prepared[0].pixels
-    chosen = counter.choose_tiles(pixels, asked) if tiles == "auto" else tiles
-    results = counter.count_pixels(pixels, wanted, chosen)
-    notice = counter.size_notice(pixels, chosen)
+@dataclass(frozen=True)
+class Question:
+    """The prompts to count in one picture."""
+
+    picture: Sequence[Sample]
+    prepared: Sequence[Prepared]
+    absent: Sequence[str]  # prompts of other pictures that this one does not show
+
+    @classmethod
+    def of(
+        cls, picture: Sequence[Sample], prepared: Sequence[Prepared], classes: Sequence[str]
+    ) -> Question:
+        """Its own prompts and, if it shows anything, those of `classes` that it does not show."""
+        pairs = zip(picture, prepared, strict=True)
+        there = {sample.prompt for sample, laid_out in pairs if laid_out.truth > 0}
+        shown = there.union(*(sample.uncounted for sample in picture))
+        absent = [name for name in classes if all(disjoint_prompts(name, each) for each in shown)]
+        return cls(picture, prepared, absent if there else [])
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        return self.prepared[0].pixels
+
+    @property
+    def prompts(self) -> list[str]:
+        return list(dict.fromkeys([*(sample.prompt for sample in self.picture), *self.absent]))
+
+    def rows(self, count_of: Mapping[str, float], tiles: int, message: str) -> list[EvalRow]:
+        """The rows of the picture, given the count of each of its prompts."""
+        there = any(laid_out.truth > 0 for laid_out in self.prepared)
+        absent_mean = mean(np.array([count_of[name] for name in self.absent])) if there else None
+        return [
+            EvalRow(
+                sample.name,
+                sample.image,
+                sample.prompt,
+                laid_out.truth,
+                count_of[sample.prompt],
+                absent_mean if laid_out.truth > 0 else None,
+                tiles,
+                message,
+            )
+            for sample, laid_out in zip(self.picture, self.prepared, strict=True)
+        ]
+
+
+def failed_rows(picture: Sequence[Sample], reason: str) -> list[EvalRow]:
+    """The rows of a picture that cannot be counted."""
+    return [EvalRow(s.name, s.image, s.prompt, s.truth, None, message=reason) for s in picture]
+
+
+def share_of(samples: Sequence[Sample], prompt_check: bool) -> tuple[list[list[Sample]], list[str]]:
+    """The pictures of this process, and the classes to check them for."""
+    pictures = by_image(samples)
+    classes = sorted({sample.prompt for sample in samples}) if prompt_check else []
+    return pictures[distributed.rank() :: distributed.world_size()], classes
+
+
+def _count_picture(counter: CountsPixels, question: Question, tiles: Tiles) -> list[EvalRow]:
+    asked = [sample.prompt for sample in question.picture]
+    chosen = counter.choose_tiles(question.pixels, asked) if tiles == "auto" else tiles
+    results = counter.count_pixels(question.pixels, question.prompts, chosen)
+    notice = counter.size_notice(question.pixels, chosen)
     count_of = {result.prompt: result.count for result in results}
-    absent_mean = mean(np.array([count_of[name] for name in absent])) if there else None
-    return [
-        EvalRow(
-            sample.name,
-            sample.image,
-            sample.prompt,
-            laid_out.truth,
-            count_of[sample.prompt],
-            absent_mean if laid_out.truth > 0 else None,
-            chosen,
-            notice.brief if notice else "",
-        )
-        for sample, laid_out in zip(picture, prepared, strict=True)
-    ]
+    return question.rows(count_of, chosen, notice.brief if notice else "")
 
 
 def _read_and_prepare(picture: Sequence[Sample]) -> list[Prepared]:

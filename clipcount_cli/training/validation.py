@@ -5,17 +5,28 @@ evaluation -> [validation.py] -> run.py
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 import torch
 
+from clipcount_cli.batch.plan import Job
+from clipcount_cli.batch.request import BatchRequest
+from clipcount_cli.batch.run import default_pipeline
 from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.packed import packed
 from clipcount_cli.data.samples import Prepared, Sample, by_image
 from clipcount_cli.devices import dtype_of
-from clipcount_cli.evaluation.evaluate import evaluate, gathered
-from clipcount_cli.evaluation.metrics import Metrics
+from clipcount_cli.evaluation.evaluate import (
+    Question,
+    evaluate,
+    failed_rows,
+    gathered,
+    share_of,
+)
+from clipcount_cli.evaluation.metrics import EvalRow, Metrics
 from clipcount_cli.training.loop import Validate
 from clipcount_cli.training.photos import TrainingImage
 from clipcount_cli.training.run_folder import LogRow
@@ -43,16 +54,46 @@ def validation_of(
 
     def validate(model: ClipCount) -> LogRow:
         counter = Counter(as_loaded(model, precision), "training", "", precision)
+        count = evaluate if counter.device.type == "cpu" else evaluate_in_full_batches
         rows = [
             row
             for part, checked in ((few, True), (others, False))
-            for row in gathered(evaluate(counter, part, checked, load, tiles))
+            for row in gathered(count(counter, part, checked, load, tiles))
         ]
         metrics = Metrics.of(rows)
         values = {name: getattr(metrics, name) for name in ("mae", "rmse", "nmn", "pccn")}
         return {f"val_{name}": value for name, value in values.items() if value is not None}
 
     return validate
+
+
+def evaluate_in_full_batches(
+    counter: Counter,
+    samples: Sequence[Sample],
+    prompt_check: bool,
+    load: Callable[[Sequence[Sample]], list[Prepared]],
+    tiles: int,
+) -> Iterator[list[EvalRow]]:
+    """As `evaluate`, for a GPU: windows of several images, and their prompts, share its batches.
+
+    Counts differ from those of `evaluate` by the rounding of another batch and order of sums.
+    """
+    share, classes = share_of(samples, prompt_check)
+    questions = [Question.of(picture, load(picture), classes) for picture in share]
+    pipeline = default_pipeline(BatchRequest([], "-", tiles=tiles), counter)
+    pipeline.read = lambda job: DecodedImage(questions[int(job.path)].pixels)
+    jobs = [
+        Job(question.picture[0].name, str(number), tuple(question.prompts))
+        for number, question in enumerate(questions)
+    ]
+    with closing(pipeline.run(jobs, lambda: False)) as outcomes:
+        for question, outcome in zip(questions, outcomes, strict=True):
+            if outcome.fault:
+                yield failed_rows(question.picture, outcome.fault)
+            else:
+                counts = dict(zip(question.prompts, outcome.counts, strict=True))
+                notice = counter.size_notice(question.pixels, tiles)
+                yield question.rows(counts, tiles, notice.brief if notice else "")
 
 
 def as_loaded(model: ClipCount, precision: str) -> ClipCount:

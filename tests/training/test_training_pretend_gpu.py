@@ -14,6 +14,8 @@ from pretend_cuda import needs_pretend_cuda, pretend_cuda
 from small_models import SMALL, small_model
 
 from clipcount_cli.config import RECIPES, Recipe, TrainConfig
+from clipcount_cli.counting.counter import Counter
+from clipcount_cli.data.samples import Sample
 from clipcount_cli.errors import TrainingError
 from clipcount_cli.training.photos import TrainingImage
 from clipcount_cli.training.plans import PlanImage, Planner, drawn_ahead
@@ -21,6 +23,7 @@ from clipcount_cli.training.prefetch import prefetched
 from clipcount_cli.training.sampler import Sampler
 from clipcount_cli.training.start import choose_trained, model_config
 from clipcount_cli.training.step import Trainer
+from clipcount_cli.training.validation import validation_of
 
 pytestmark = needs_pretend_cuda
 
@@ -134,3 +137,37 @@ def test_worker_processes_draw_what_the_first_process_would():
             assert window.points_px.keys() == other.points_px.keys()
             for view, same in zip(window.plan.views, other.plan.views, strict=True):
                 assert np.array_equal(view.matrix, same.matrix)
+
+
+def test_validation_decodes_prompts_and_windows_in_full_batches(monkeypatch):
+    shown = [dataclasses.replace(i, truths=dict.fromkeys(i.points_px, 20)) for i in images()]
+    samples = [
+        Sample(image.name, image.path, prompt, points)
+        for image in shown
+        for prompt, points in image.points_px.items()
+    ]
+    rows = {"encoded": [], "decoded": []}
+    encode, decode = Counter.encode_windows, Counter.densities
+
+    def encode_windows(self, windows):
+        rows["encoded"].append(len(windows))
+        return encode(self, windows)
+
+    def densities(self, features, text):
+        rows["decoded"].append(len(text))
+        return decode(self, features, text)
+
+    validate = validation_of(samples, shown, "fp32")
+    on_cpu = validate(small_model(SMALL).eval())
+    monkeypatch.setattr(Counter, "encode_windows", encode_windows)
+    monkeypatch.setattr(Counter, "densities", densities)
+
+    with pretend_cuda() as seen:
+        model = small_model(SMALL).eval().to(CUDA)
+        seen.clear()
+        on_gpu = validate(model)
+
+    # 12 images of 3 windows, each for its own prompt and two absent ones
+    assert rows == {"encoded": [64], "decoded": [64, 64]}
+    assert seen.syncs_of() == 2, seen.syncs
+    assert on_gpu == pytest.approx(on_cpu, rel=1e-5)
