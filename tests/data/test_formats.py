@@ -842,6 +842,23 @@ def test_labels_of_imagej_name_the_image_of_each_point(tmp_path):
     }
 
 
+@pytest.mark.parametrize("text", ["10\t20\n30.5\t12\n", "X,Y\n10,20\n30.5,12\n"])
+def test_coordinates_of_imagej_need_no_other_columns_and_no_header(tmp_path, text):
+    write(tmp_path, {"a.csv": text}, ["a.jpg", "b.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "objects"): [[10, 20], [30.5, 12]]}
+
+
+def test_counters_of_imagej_are_one_class_and_are_named(tmp_path):
+    text = " ,X,Y,Ch,Slice,Counter,Count\n1,10,20,1,1,0,1\n2,30,12,1,1,1,1\n"
+    write(tmp_path, {"a.csv": text}, ["a.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "objects"): [[10, 20], [30, 12]]}
+    assert "points of the counters 0, 1 of a.csv count as one class" in dataset.notices
+
+
 def test_points_of_imagej_on_later_slices_are_refused(tmp_path):
     write(tmp_path, {"a.csv": " ,X,Y,Slice\n1,3,4,1\n2,3,9,2\n"}, ["a.jpg"])
 

@@ -20,6 +20,7 @@ from clipcount_cli.data.tables import Table
 TITLE = "ImageJ points"
 # columns of a results table beside X and Y, whichever "Set Measurements" has ticked
 _MEASURED = {"", "area", "mean", "min", "max", "ch", "slice", "frame", "counter", "count"}
+_NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
 _SLICE_COLUMNS = ("slice", "frame")
 # what users add to the name of an image when they save its table: "Results of a", "a_points"
 _ADDED = re.compile(
@@ -28,9 +29,21 @@ _ADDED = re.compile(
 
 
 def recognises_table(table: Table) -> bool:
-    """Whether a table has X and Y, and columns as ImageJ calls them."""
-    columns = set(table.columns)
-    return {"x", "y"} <= columns and bool(columns & _MEASURED) and columns <= _known(columns)
+    """Whether a table has X and Y, and columns as ImageJ calls them; or two numbers per line."""
+    columns = set(_headed(table).columns)
+    return (
+        {"x", "y"} <= columns
+        and (columns == {"x", "y"} or bool(columns & _MEASURED))
+        and columns <= _known(columns)
+    )
+
+
+def _headed(table: Table) -> Table:
+    """The table, with a header if it has none: XY Coordinates, saved without column headers."""
+    bare = table.lines and all(
+        len(cells) == 2 and all(map(_NUMBER.fullmatch, cells)) for _, cells in table.lines
+    )
+    return table.with_header(("x", "y")) if bare else table
 
 
 def _known(columns: set[str]) -> set[str]:
@@ -41,6 +54,7 @@ def _known(columns: set[str]) -> set[str]:
 
 def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
     """The image, or the images, of a results table; ImageJ knows no classes."""
+    table = _headed(table)
     number = table.numbers(("x", "y"))
     stem = _ADDED.sub("", table.path.stem)
     images: dict[str, AnnotatedImage] = {}
@@ -55,4 +69,9 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
         ):
             kind = "points on further slices of a stack, of which only the first is read"
             findings.add(kind, f"{table.path.name}: line {line}")
+    counters = dict.fromkeys(cells["counter"] for _, cells in table.rows if cells.get("counter"))
+    if len(counters) > 1:
+        findings.notices.append(
+            f"points of the counters {', '.join(counters)} of {table.path.name} count as one class"
+        )
     return [*images.values()] or [AnnotatedImage("", table.path, stem)]
