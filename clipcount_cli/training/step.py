@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -71,6 +72,11 @@ class StepPlan:
     @property
     def steps(self) -> int:
         return self.steps_per_epoch * self.epochs
+
+
+def _seed(*numbers: int) -> int:
+    """A seed from `numbers`, the same with every version of Python."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 def learning_rate(config: TrainConfig, plan: StepPlan, step: int) -> float:
@@ -186,7 +192,7 @@ class Trainer:
         Raises TrainingError, the weights unchanged, if a loss or a gradient is not finite. On CUDA,
         where `step` does not wait for the device, `read` raises it: no later step changed them.
         """
-        torch.manual_seed(hash((self.config.seed, self.step_number, distributed.rank())))
+        torch.manual_seed(_seed(self.config.seed, self.step_number, distributed.rank()))
         self._set_modes()
         rate = learning_rate(self.config, self.plan, self.step_number)
         for group in self.optimizer.param_groups:
