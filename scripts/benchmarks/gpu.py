@@ -34,6 +34,7 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.config import ClipConfig, ModelConfig, Recipe
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.devices import dtype_of, require_full_fp32
+from clipcount_cli.errors import quantity
 
 PROMPT = "red apples"
 PEAK_SHARE_GOAL, IMAGES_PER_S_GOAL, MINUTES_GOAL = 0.45, 1500, 10
@@ -111,7 +112,7 @@ def measure_network(device: torch.device, sizes: Sizes) -> list[Row]:
             share *= number / took / peak
             rows.append(
                 Row(
-                    f"network, {precision}, {number} windows",
+                    f"network, {precision}, {quantity(number, 'window')}",
                     f"{number / took:.0f} windows/s, {share:.0%} of the peak",
                     f"{PEAK_SHARE_GOAL:.0%}" if number == max(sizes.windows) else "",
                 )

@@ -37,3 +37,18 @@ def test_every_goal_stands_beside_a_figure(report):
 def test_the_report_names_the_machine_and_its_versions(report):
     assert report["versions"].keys() == {"python", "torch", "cuda", "cores"}
     assert report["seconds"] > 0
+
+
+def test_missing_packages_are_named_as_pip_calls_them(monkeypatch):
+    assert gpu_check.missing_packages() == []
+
+    requires = gpu_check.metadata.requires
+
+    def as_if_some_were_missing(name):
+        if name in ("open_clip_torch", "mdurl"):  # the second is needed by what rich needs
+            raise gpu_check.metadata.PackageNotFoundError
+        return requires(name)
+
+    monkeypatch.setattr(gpu_check.metadata, "requires", as_if_some_were_missing)
+
+    assert gpu_check.missing_packages() == ["mdurl", "open_clip_torch"]
