@@ -16,10 +16,12 @@ OF_0_1_0 = json.loads("""{"interaction": "naive", "tuning": "full", "contrast": 
 "readout": "released", "heads": 8, "depth": 3, "visual_prompts": 11, "prompted_layers": 12,
 "context_tokens": 3, "dropout": 0.2, "drop_path": 0.3, "epochs": 7, "contrast_epochs": 1,
 "batch": 5, "learning_rate": 0.001, "beta1": 0.8, "beta2": 0.9, "weight_decay": 0.01,
-"schedule": "step", "warmup_share": 0.04, "step_epochs": 50, "step_factor": 0.5, "clip_norm": 2.5, "average": 0.9,
+"schedule": "step", "warmup_share": 0.04, "step_epochs": 50, "step_factor": 0.5,
+"clip_norm": 2.5, "average": 0.9,
 "freeze_norms": false, "sigma_px": 4.0, "target_side_px": 96, "count_doubles": false,
 "mask": "loss", "mask_share": 0.7, "density_loss": "squared", "density_weight": 9.0,
-"count_weight": 0.2, "contrast_weight": 0.3, "negative_weight": 0.4, "tau": 0.08, "contrast_empty": true,
+"count_weight": 0.2, "contrast_weight": 0.3, "negative_weight": 0.4, "tau": 0.08,
+"contrast_empty": true,
 "occupied_above": 0.15, "absent_prompts": 2, "class_mosaic_share": 0.21, "mosaic_share": 0.06,
 "changed_share": 0.5, "zoom": 0.3, "shift": 0.1, "seed": 4}""")
 
