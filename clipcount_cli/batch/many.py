@@ -81,7 +81,11 @@ def _counted(
                 warnings.warn(in_python(outcome.fault), ClipCountWarning, stacklevel=3)
                 yield Counts([], error=ImageReadError(outcome.fault))
             else:
-                yield _counts(outcome, requested, counter.windows.side_px)
+                counts = _counts(outcome, requested, counter.windows.side_px)
+                for notice in counts.notices:
+                    remark = in_python(f"{outcome.job.image}: {notice}")
+                    warnings.warn(remark, ClipCountWarning, stacklevel=3)
+                yield counts
 
 
 def _with_pixels(_job: Job, pixels: Pixels, result: CountResult) -> CountResult:

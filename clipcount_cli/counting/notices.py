@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from clipcount_cli.errors import shortened
+from clipcount_cli.errors import quantity, shortened
 
 
 class Notice(NamedTuple):
@@ -34,6 +34,6 @@ def over_images(messages: Iterable[tuple[str, str]]) -> list[str]:
         if message:
             images.setdefault(message, {})[image] = None
     return [
-        f"{message} ({len(names)} images): {shortened(list(names))}"
+        f"{message} ({quantity(len(names), 'image')}): {shortened(list(names))}"
         for message, names in images.items()
     ]

@@ -49,6 +49,16 @@ def test_an_image_that_cannot_be_read_spoils_no_other(counter, tmp_path):
     assert "broken.jpg" in str(broken.error)
 
 
+@pytest.mark.filterwarnings("ignore:.*never taught")
+def test_an_image_that_is_shrunk_too_far_is_a_warning_as_for_one_image(counter):
+    large = np.zeros((1600, 1700, 3), np.uint8)
+
+    with pytest.warns(UserWarning, match=r"image 0: shrunk 4x, try tiles=2"):
+        [counts] = counter.count_many([large], "dots")
+
+    assert [notice.brief for notice in counts.notices] == ["shrunk 4x, try --tiles 2"]
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_images_are_taken_as_they_are_needed(counter):
     taken = []

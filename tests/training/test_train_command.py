@@ -327,7 +327,7 @@ def test_images_that_are_much_shrunk_for_training_are_named(data, weights, tmp_p
 
     result = run_train("--data", data, "--init", weights, "--out", tmp_path / "run", *SHORT)
 
-    assert f"shrunk 5x, try --tiles 2 (1 images): {large.name}" in result.stderr
+    assert f"shrunk 5x, try --tiles 2 (1 image): {large.name}" in result.stderr
 
 
 def test_every_hyper_parameter_has_an_option():
