@@ -6,6 +6,7 @@ metrics.py -> [plot.py] -> report.py
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,9 +99,13 @@ def _name_worst(figure: Figure, axes: Axes, rows: Sequence[EvalRow]) -> None:
     figure.draw_without_rendering()  # places the axes, so that extents are known
     points = axes.transData.transform([(row.truth, row.count or 0.0) for row in rows] or [(0, 0)])
     taken: list[Bbox] = []
+    rows_of = Counter(row.image for row in rows)
     for row in worst(rows, _NAMED):
+        name = _shortened(as_text(row.image))
+        if rows_of[row.image] > 1:
+            name = f"{name}: {_shortened(as_text(row.prompt))}"
         label = axes.annotate(
-            _literal(_shortened(as_text(row.image))),
+            _literal(name),
             (row.truth, row.count or 0.0),
             xytext=(0, 0),
             textcoords="offset points",

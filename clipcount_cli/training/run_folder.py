@@ -201,7 +201,7 @@ def draw_curves(rows: Sequence[LogRow], path: Path) -> None:
         for title, unit, names in _PANELS
         if (drawn := {n: label for n, label in names.items() if any(n in row for row in rows)})
     ]
-    figure = Figure(figsize=(4.4 * max(1, len(panels)), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.4 * max(1, len(panels)), 4.2), layout="constrained")
     for place, (title, unit, names) in enumerate(panels, 1):
         axes = figure.add_subplot(1, len(panels), place)
         _draw_panel(axes, rows, names)
@@ -228,4 +228,5 @@ def _draw_panel(axes: Any, rows: Sequence[LogRow], names: Mapping[str, str]) -> 
     axes.set_xlim(0, 1.03 * rows[-1]["epoch"])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(framealpha=0.9, edgecolor="none", fontsize="small")
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18)}  # where it covers no curve
+    axes.legend(**below, ncols=2, frameon=False, fontsize="small")

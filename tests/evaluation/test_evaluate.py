@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -314,6 +315,15 @@ def test_labels_of_the_scatter_plot_cover_neither_each_other_nor_the_frame():
     assert len(extents) == 5
     assert not any(a.overlaps(b) for a, b in itertools.combinations(extents, 2))
     assert all(axes.bbox.contains(*e.min) and axes.bbox.contains(*e.max) for e in extents)
+
+
+def test_labels_of_the_scatter_plot_name_the_prompt_where_an_image_has_several():
+    pairs = [("a", "nuts", 9), ("a", "bolts", 20), ("b", "nuts", 30)]
+    rows = [replace(row(truth, 0.0, name=name), prompt=prompt) for name, prompt, truth in pairs]
+
+    axes, _ = label_extents(rows)
+
+    assert {text.get_text() for text in axes.texts} == {"a: nuts", "a: bolts", "b"}
 
 
 @pytest.mark.parametrize(
