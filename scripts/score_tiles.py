@@ -32,6 +32,7 @@ from clipcount_cli.counting import scale
 from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.results import CountResult
 from clipcount_cli.counting.windows import Pixels, resize_shorter_side
+from clipcount_cli.errors import quantity
 
 FIRST_SEED = 2_000_000
 FEWEST_OBJECTS = 5
@@ -149,7 +150,7 @@ def choices(subjects: list[Subject]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for layout in LAYOUTS:
         tally = Tally(s.choice(layout) for s in subjects)
-        shown = ", ".join(f"{tiles} ({tally[tiles]} images)" for tiles in sorted(tally))
+        shown = ", ".join(f"{tiles} ({quantity(tally[tiles], 'image')})" for tiles in sorted(tally))
         rows.append((called(layout), shown))
     return rows
 
@@ -199,7 +200,7 @@ def main(
             bar.advance()
     columns = ["layout", *(f"tiles {tiles}" for tiles in TILES), "auto", "auto / best"]
     for name, average in AVERAGES.items():
-        title = f"{counter.label}: {name} relative error of {len(subjects)} images"
+        title = f"{counter.label}: {name} relative error of {quantity(len(subjects), 'image')}"
         console.show_table(columns, table(subjects, average), title)
     console.show_table(["layout", "auto chose"], choices(subjects))
     if calibrate:

@@ -16,7 +16,7 @@ from typing import Any
 
 from clipcount_cli.batch.results import ResultsFile, Targets, differences, read_settings
 from clipcount_cli.batch.rows import ResultRow, RowFormat
-from clipcount_cli.errors import DataError, UsageError
+from clipcount_cli.errors import DataError, UsageError, quantity
 
 # Settings in which shards differ: each machine has its own path to the folder.
 _OF_ONE_SHARD = {"shard", "rows", "folder", "sample", "written"}
@@ -85,7 +85,7 @@ def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, 
     done = len({row.key for row in rows})
     written = settings.get("written", len(rows))  # runs of older versions do not say
     if done != planned or written != len(rows):
-        missing = f"it has {done} of {planned} rows"
+        missing = f"it has {done} of {quantity(planned, 'row')}"
         if done == planned:
             missing = "rows of its last image may be missing"
         raise DataError(

@@ -18,6 +18,7 @@ from clipcount_cli.counting.image_faults import Refusal
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.profiles import in_srgb
 from clipcount_cli.counting.stretch import stretch
+from clipcount_cli.errors import quantity
 
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
 
@@ -66,7 +67,7 @@ class Frame:
     def channel(self, number: int) -> Frame:
         """One channel (from 1) as a gray frame. Raises Refusal if there is no such channel."""
         if number > self.channels:
-            held = f"{self.channels} channel{'s' * (self.channels > 1)}"
+            held = quantity(self.channels, "channel")
             raise Refusal(f"has {held}, no channel {number}")
         if self.values.ndim == 2:
             return self

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from clipcount_cli.counting.regions import Labels
 from clipcount_cli.counting.stacks import Page
-from clipcount_cli.errors import ImageReadError
+from clipcount_cli.errors import ImageReadError, quantity
 
 INSIDE = "inside"  # the name of a two-valued mask's only region
 BLACK_AND_WHITE = 0.95  # share of black or white pixels from which gray ones are soft edges
@@ -74,7 +74,7 @@ def _frame_number(path: Path, pages: int, page: Page | None) -> int:
         raise ImageReadError(f"the mask {path} has {pages} pages", hint="save a single page")
     if page > pages:
         raise ImageReadError(
-            f"the mask {path} has {pages} pages, no page {page}",
+            f"the mask {path} has {quantity(pages, 'page')}, no page {page}",
             hint="save a page for each of the image, or a single one for all",
         )
     return page - 1

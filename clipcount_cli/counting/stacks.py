@@ -16,7 +16,7 @@ import numpy as np
 
 from clipcount_cli.counting.image_faults import Refusal
 from clipcount_cli.counting.notices import Notice
-from clipcount_cli.errors import UsageError
+from clipcount_cli.errors import UsageError, quantity
 
 Page = int | Literal["max"]  # from 1; "max": the brightest sample of all pages
 
@@ -73,7 +73,7 @@ class Stack:
         if channel is None or self.channels == 1:
             return list(range(self.pages))
         if channel > self.channels:
-            raise Refusal(f"has {self.channels} channels, no channel {channel}")
+            raise Refusal(f"has {quantity(self.channels, 'channel')}, no channel {channel}")
         axes, sizes = zip(*self.order, strict=True)
         numbers = np.arange(self.pages).reshape(sizes)
         return [int(n) for n in np.take(numbers, channel - 1, axis=axes.index("C")).ravel()]
@@ -129,7 +129,7 @@ def choose_pages(stack: Stack, selection: Selection) -> list[int]:
     number = selection.page or 1
     if number > len(pages):
         which = "" if len(pages) == stack.pages else f" of channel {selection.channel}"
-        held = f"{len(pages)} page{'s' * (len(pages) > 1)}"
+        held = quantity(len(pages), "page")
         raise Refusal(f"has {held}{which}, no page {number}")
     return [pages[number - 1]]
 

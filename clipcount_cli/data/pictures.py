@@ -18,7 +18,7 @@ from clipcount_cli.data.formats.annotated import TWO_SIZES, UNNAMED, AnnotatedIm
 from clipcount_cli.data.names import ImageIndex, Located, written_name
 from clipcount_cli.data.samples import Sample, as_points
 from clipcount_cli.data.splits import SPLIT_NAMES, folder_split
-from clipcount_cli.errors import shortened
+from clipcount_cli.errors import quantity, shortened
 
 IMAGES = "images"
 _PLACE_DECIMALS = 1  # of a pixel: nearer points are one object, listed twice
@@ -196,8 +196,8 @@ def add_negatives(pictures: Sequence[Picture], findings: Findings) -> None:
             picture.points[prompt] = {}
     if bare and used:
         findings.notices.append(
-            f"{len(bare)} images without any object are taken to show no {shortened(used)}: "
-            + shortened([picture.name for picture in bare])
+            f"{quantity(len(bare), 'image')} without any object, taken as showing no "
+            f"{shortened(used)}: " + shortened([picture.name for picture in bare])
         )
 
 

@@ -54,7 +54,7 @@ class Report:
     @property
     def summary(self) -> str:
         mae, rmse = _shown(self.metrics.mae), _shown(self.metrics.rmse)
-        return f"{self.title}: MAE {mae}, RMSE {rmse} over {self.metrics.images} images"
+        return f"{self.title}: MAE {mae}, RMSE {rmse} over {quantity(self.metrics.images, 'image')}"
 
     @property
     def exit_code(self) -> ExitCode:
@@ -229,10 +229,11 @@ def _watched(
 
 def _mention_prompts(counter: Counter, samples: Sequence[Sample]) -> None:
     prompts = sorted({sample.prompt for sample in samples})
-    hidden = [said for prompt in prompts if (said := counter.unread_part(prompt))]
+    hidden = [part for prompt in prompts if (part := counter.unread_part(prompt))]
     if hidden:
         console.warn(
-            f"{len(hidden)} of the {len(prompts)} prompts cannot be read in full: {hidden[0]}"
+            f"{len(hidden)} of {quantity(len(prompts), 'prompt')} cannot be read in full: "
+            f"{hidden[0]}"
         )
 
 

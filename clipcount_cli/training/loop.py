@@ -16,7 +16,7 @@ from pathlib import Path
 from clipcount_cli import console, distributed
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.devices import is_out_of_memory
-from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError
+from clipcount_cli.errors import ClipCountError, InterruptedRunError, TrainingError, quantity
 from clipcount_cli.interrupts import Interruption, interruptible
 from clipcount_cli.training.prefetch import Batches, prefetched
 from clipcount_cli.training.run_folder import LogRow, RunFolder, best_row
@@ -164,7 +164,8 @@ class _Run:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(
-                f"the memory of {self.trainer.device} does not hold a batch of {images} images",
+                f"the memory of {self.trainer.device} does not hold a batch of "
+                f"{quantity(images, 'image')}",
                 hint=f"lower --batch (it was {self.trainer.config.batch}) or --target-side-px",
             ) from error
 

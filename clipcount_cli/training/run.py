@@ -271,7 +271,7 @@ def _report_start(
     unread = [hidden for p in prompts if (hidden := unread_part(p, start.model.config)) is not None]
     if unread:
         shown = "; ".join(unread[:_UNREAD_SHOWN])
-        console.notice(f"notes on {len(unread)} of {len(prompts)} prompts: {shown}")
+        console.notice(f"notes on {len(unread)} of {quantity(len(prompts), 'prompt')}: {shown}")
     console.notice(
         f"{trainer.trained_parameters:,} of "
         f"{sum(p.numel() for p in start.model.parameters()):,} parameters are trained, on "

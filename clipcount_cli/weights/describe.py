@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipcount_cli.config import to_json
+from clipcount_cli.errors import quantity
 from clipcount_cli.files import is_file, is_folder
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.digests import verified_digest
@@ -45,7 +46,7 @@ def info_lines(weights: str) -> Iterator[str]:
     if vocabulary := config["clip"].pop("vocabulary"):
         config["clip"]["vocabulary"] = f"{len(vocabulary)} BPE ids"
     if bank:
-        config["bank"] = f"{len(bank)} nouns"
+        config["bank"] = quantity(len(bank), "noun")
     yield from _as_yaml(
         {
             "file": path,
@@ -54,7 +55,9 @@ def info_lines(weights: str) -> Iterator[str]:
             "holds": "CLIP alone" if metadata.holds == "clip" else "a counting model",
             "parameters": f"{sum(map(math.prod, header.shapes.values())):,}",
             "licence": metadata.origin.get("licence") or "unknown",
-            "taught": f"{len(taught)} words: {', '.join(taught)}" if taught else "not recorded",
+            "taught": f"{quantity(len(taught), 'word')}: {', '.join(taught)}"
+            if taught
+            else "not recorded",
             "origin": {k: v for k, v in metadata.origin.items() if k != "licence"},
             "configuration": config,
         }

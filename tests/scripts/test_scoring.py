@@ -106,11 +106,11 @@ def test_automatic_tiles_are_compared_with_fixed_ones_at_every_distance(
     printed = run(score_tiles, *options).output
 
     assert max(map(len, printed.splitlines())) <= 80
-    assert "median relative error of 1 images" in printed
+    assert "median relative error of 1 image" in printed
     median = dict(re.findall(r"(enlarged|\d x \d) +(.*)", printed.partition("mean")[0]))
     assert median["3 x 3"].split()[-2:] == ["0.00", "-"]
     assert float(median["3 x 3"].split()[0]) == 1
-    assert re.search(r"3 x 3 +3 \(1 images\)", printed)
+    assert re.search(r"3 x 3 +3 \(1 image\)", printed)
     assert "in use" in printed
 
 
