@@ -122,11 +122,12 @@ class PackedTower(nn.Module):
     def __init__(self, tower: ImageTower, visual: Any, quick_gelu: bool) -> None:
         super().__init__()
         self.norm = tower.norm if tower.prompted else nn.Identity()
-        self.blocks = nn.ModuleList(
-            PackedBlock(block, tower.seen_prompts(visual, layer, 1), quick_gelu)
-            for layer, block in enumerate(visual.transformer.resblocks)
-        )
-        visual.transformer.resblocks = nn.ModuleList()
+        self.blocks = nn.ModuleList()
+        blocks = visual.transformer.resblocks
+        for layer, block in enumerate(blocks):
+            seen = tower.seen_prompts(visual, layer, 1)
+            self.blocks.append(PackedBlock(block, seen, quick_gelu))
+            blocks[layer] = nn.Identity()  # so that memory never holds both forms of all blocks
 
     def forward(self, visual: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
