@@ -88,7 +88,8 @@ PromptsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.csv",
-        help="Table of what to count in which image, with the columns image and prompt.",
+        help="Table of what to count in which image, with the columns image and prompt. With "
+        "--page all, a.tif names all of its pages, a.tif#3 one.",
         rich_help_panel=PROMPTS,
     ),
 ]
@@ -128,7 +129,8 @@ MasksOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Count inside masks, DIR/NAME.png or .tif: one row per label, in the column region.",
+        help="Count inside masks, DIR/NAME.png or .tif: one row per label, in the column region. "
+        "With --page all, NAME#3.png is the mask of page 3.",
         rich_help_panel=INPUT,
     ),
 ]

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 _SIMILAR = 0.75  # share of common characters from which a name is suggested
+_PAGE = re.compile(r"(.+)#[1-9]\d*")  # as `batch --page all` calls it
 _FOREIGN = re.compile(r"[A-Za-z]:/|/|\.\./|[a-z][a-z0-9+.-]+://")  # a path of another place
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
@@ -125,7 +126,10 @@ class ImageIndex:
         return Located(found[0], True) if len(found) == 1 else None
 
     def suggest(self, name: str) -> str:
-        """` (did you mean "x"?)` if an image has a similar name, else nothing."""
+        """` (did you mean "x"?)` if an image has a similar name; what it is if it is a page."""
+        page = _PAGE.fullmatch(name)
+        if page and (known := self._most_alike(page[1])) is not None:
+            return f" (a page of {known}, of which only the first is read: save pages as images)"
         return self._spellings.suggest(name)
 
     def _most_alike(self, name: str) -> str | None:
