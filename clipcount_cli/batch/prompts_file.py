@@ -24,7 +24,7 @@ _PAGE = re.compile(r"(.+)#([1-9]\d*)", re.DOTALL)  # as rows of `--page all` are
 
 @dataclass(frozen=True)
 class Matched:
-    """What a table asks of the images found, under their own names."""
+    """The prompts of a table for the images found, under their own names."""
 
     prompts: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of all pages of an image
     pages: dict[str, dict[int, tuple[str, ...]]] = field(default_factory=dict)  # of one, from 1

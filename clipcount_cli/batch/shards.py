@@ -83,7 +83,7 @@ def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, 
     rows = source.read()
     planned = settings.get("rows")
     done = len({row.key for row in rows})
-    written = settings.get("written", len(rows))  # runs of older versions do not say
+    written = settings.get("written", len(rows))  # older versions did not record it
     if done != planned or written != len(rows):
         missing = f"it has {done} of {quantity(planned, 'row')}"
         if done == planned:

@@ -35,7 +35,7 @@ def read_mask(path: Path, width_px: int, height_px: int, page: Page | None = Non
     height, width = values.shape[:2]
     if (width, height) != (width_px, height_px):
         swapped = (width, height) == (height_px, width_px)
-        hint = "turn the mask: the image is shown upright, as its EXIF orientation says"
+        hint = "turn the mask: the image is shown upright, by its EXIF orientation"
         raise ImageReadError(
             f"the mask {path} is {width} x {height}, but the image is {width_px} x {height_px}",
             hint=hint if swapped else "draw the mask on the upright image, at its full size",

@@ -16,7 +16,7 @@ MAX_NAMED_SHARE = 0.25  # of what is seen: above it the name is understood
 def generic_prompt(config: ModelConfig) -> str | None:
     """The prompt that means any object, if these weights learned one.
 
-    Those with a bank of nouns did, whose samples ask for it beside the nouns that they list.
+    Those with a bank of nouns did, whose samples query it beside the nouns that they list.
     """
     return GENERIC_PROMPT if config.bank or GENERIC_PROMPT in config.taught else None
 

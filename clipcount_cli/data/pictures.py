@@ -40,7 +40,7 @@ class _Prompts:
         return next(iter(spellings))
 
     def mention(self, findings: Findings) -> None:
-        """Say which spellings were taken for one."""
+        """Note which spellings were taken for the same image."""
         several = [[*spellings] for spellings in self.spellings.values() if len(spellings) > 1]
         if several:
             listed = shortened([" = ".join(f'"{each}"' for each in one) for one in several])

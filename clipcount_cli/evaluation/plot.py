@@ -142,7 +142,7 @@ def _is_free(extent: Bbox, frame: BboxBase, taken: Sequence[Bbox]) -> bool:
 
 
 def _shortened(name: str) -> str:
-    """The end of a long name, where its images differ."""
+    """The end of a long name, which distinguishes images."""
     return name if len(name) <= _NAME_CHARACTERS else "…" + name[1 - _NAME_CHARACTERS :]
 
 

@@ -56,7 +56,7 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
             hint="it needs the lists images, categories and annotations",
         ) from error
     crowds: list[str] = []
-    all_crowds = all(map(_is_crowd, annotations))  # then the mark says nothing
+    all_crowds = all(map(_is_crowd, annotations))  # then the mark means nothing
     for annotation in annotations:
         place = f"annotation {annotation.get('id')}"
         image = annotated.get(_key(annotation.get("image_id")))

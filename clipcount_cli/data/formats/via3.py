@@ -44,7 +44,7 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
     attribute = next((key for key in used if names.get(key) == wanted), None)
     for key, each in data["metadata"].items():
         with noting_faults(findings, path, f"metadata {key}"):
-            if each["xy"]:  # else it says something about the whole file
+            if each["xy"]:  # otherwise it describes the whole file
                 kind = data["attribute"].get(attribute) or {}
                 prompt = _class(kind, (each.get("av") or {}).get(attribute, UNNAMED))
                 images[str(each["vid"])].add(prompt, _centre(*each["xy"]))
