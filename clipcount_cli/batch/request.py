@@ -6,7 +6,7 @@ commands/batch.py -> [request.py] -> run.py
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from clipcount_cli.files import (
     is_folder,
     is_same_file,
     require_distinct,
+    require_replaceable,
     require_suffix,
     require_writable,
 )
@@ -151,19 +152,23 @@ def protect_sources(request: BatchRequest, sources: Sequence[str]) -> None:
             )
 
 
-def refuse_existing_results(request: BatchRequest, plan: Plan) -> None:
-    """Raise UsageError if a heatmap to draw, or a file of positions, exists already."""
-    if request.overwrite or request.resume:
-        return
-    if request.heatmaps is not None:
-        _refuse_existing(request.heatmaps, plan, request.heatmap_suffix)
+def check_result_files(request: BatchRequest, plan: Plan) -> None:
+    """Raise UsageError if a heatmap to draw, or a file of positions, exists already.
+
+    With --overwrite, raise ClipCountError if one of them cannot be replaced: rows of an earlier run
+    must not be gone by then.
+    """
+    if not request.resume:
+        found = filter(exists, _result_files(request, plan))
+        (require_replaceable if request.overwrite else require_writable)(*found)
+
+
+def _result_files(request: BatchRequest, plan: Plan) -> Iterator[Path]:
+    kinds = ((request.heatmaps, request.heatmap_suffix), (request.points, points.SUFFIX))
+    for folder, suffix in kinds:
+        if folder is not None and is_folder(folder):
+            for job in plan.jobs:
+                for prompt in job.prompts:
+                    yield result_path(folder, job.image, prompt, suffix)
     if request.points is not None:
-        _refuse_existing(request.points, plan, points.SUFFIX)
-        require_writable(*filter(exists, [request.points / points.JOINED]))
-
-
-def _refuse_existing(folder: Path, plan: Plan, suffix: str) -> None:
-    if is_folder(folder):
-        for job in plan.jobs:
-            paths = (result_path(folder, job.image, prompt, suffix) for prompt in job.prompts)
-            require_writable(*filter(exists, paths))
+        yield request.points / points.JOINED

@@ -24,8 +24,8 @@ from clipcount_cli.batch.request import (
     BatchRequest,
     check,
     check_existing,
+    check_result_files,
     protect_sources,
-    refuse_existing_results,
 )
 from clipcount_cli.batch.results import ResultsFile, Settings
 from clipcount_cli.batch.rows import ResultRow
@@ -205,7 +205,7 @@ def _plan(request: BatchRequest) -> Plan:
         plan = with_masks(plan, request.masks)
     if request.shard is not None:  # a part may be empty: the others can be joined with it
         plan = plan.shard(*parse_shard(request.shard))
-    refuse_existing_results(request, plan)
+    check_result_files(request, plan)
     return plan
 
 

@@ -20,7 +20,14 @@ from clipcount_cli.errors import ExitCode, UsageError, quantity, shortened
 from clipcount_cli.evaluation.evaluate import evaluate, gathered
 from clipcount_cli.evaluation.metrics import EvalRow, Metrics, worst
 from clipcount_cli.evaluation.plot import PLOT_SUFFIXES, write_scatter
-from clipcount_cli.files import AppendOnlyFile, as_text, atomic_write, require_writable
+from clipcount_cli.files import (
+    AppendOnlyFile,
+    as_text,
+    atomic_write,
+    require_replaceable,
+    require_suffix,
+    require_writable,
+)
 
 if TYPE_CHECKING:
     from clipcount_cli.counting.counter import Counter, Tiles
@@ -114,12 +121,11 @@ class OutputFiles:
         """Raise UsageError for what could not be written, before an hour is spent counting."""
         if self.csv == STDOUT and json:
             raise UsageError("--json and --csv - both want stdout", hint="give --csv a file")
-        require_writable(None if self.csv == STDOUT else self.csv, self.plot, overwrite=overwrite)
-        if self.plot is not None and self.plot.suffix.lower() not in PLOT_SUFFIXES:
-            raise UsageError(
-                f"{self.plot}: no picture format is called {self.plot.suffix or 'like that'}",
-                hint=f"end the name in {', '.join(PLOT_SUFFIXES)}",
-            )
+        table = None if self.csv == STDOUT else self.csv
+        require_suffix(table, "--csv", ".csv", ".txt", "")
+        require_suffix(self.plot, "--plot", *PLOT_SUFFIXES)
+        require_writable(table, self.plot, overwrite=overwrite)
+        require_replaceable(table, self.plot)
         folder = self.worst
         if folder is not None and folder.exists() and not folder.is_dir():
             raise UsageError(f"{folder} is a file", hint="--worst takes a folder")

@@ -73,7 +73,10 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     except SafetensorError as error:
-        raise WeightsError(f"{path} is damaged, or not a safetensors file: {error}") from error
+        raise WeightsError(
+            f"{path} is damaged, or not a safetensors file: {error}",
+            hint="name a file that ends in .safetensors, or get this one again",
+        ) from error
 
 
 def read_metadata(path: Path) -> Metadata:

@@ -197,7 +197,7 @@ def _main_source(request: InstallRequest, say: Say, report: Report | None) -> _S
         return _local_source(request.local_file, request.sha256)
     if (url := request.url or request.entry.url) is None:
         return _clip_source(request, say, report, request.sha256)
-    _require_network(request, url)
+    _require_network(request, request.url or request.target_name)
     say(f"downloading {url}")
     published = request.entry.sha256 if url == request.entry.url else None
     return _downloaded(url, request.sha256 or published, report)

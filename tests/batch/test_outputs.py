@@ -221,6 +221,25 @@ def test_two_runs_never_share_an_output(weights, photos, out, tmp_path, shared):
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["heatmaps/1.png.apples.png", "points/1.png.apples.csv"])
+def test_a_heatmap_open_in_another_program_stops_the_run_before_rows_are_lost(
+    weights, photos, tmp_path, name
+):
+    words = (
+        *(photos, "--prompt", "apples", "--csv", tmp_path / "out.csv"),
+        *("--heatmaps", tmp_path / "heatmaps", "--points", tmp_path / "points"),
+    )
+    batch(weights, *words)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    with held(tmp_path / name):
+        result = batch(weights, *words, "--overwrite")
+
+    assert result.exit_code == 1
+    assert f"cannot write {tmp_path / name}" in result.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 @pytest.mark.parametrize("name", ["out.csv", "out.jsonl", "out.html", "sums.csv"])
 @pytest.mark.parametrize("again", ["--overwrite", "--resume"])
 def test_a_file_open_in_another_program_stops_the_run_before_anything_is_lost(

@@ -8,6 +8,7 @@ import json
 
 import pytest
 from dataset_folders import make_carpk, make_fsc147, make_own, make_shanghaitech
+from held_files import held
 from photo_folders import save_weights
 from PIL import Image
 from typer.testing import CliRunner
@@ -161,6 +162,28 @@ def test_an_existing_file_is_kept_unless_overwriting_was_asked_for(run, fsc147, 
     replaced = run(fsc147, "--csv", tmp_path / "rows.csv", "--overwrite")
 
     assert (refused.exit_code, kept, replaced.exit_code) == (2, "mine", 0)
+
+
+@pytest.mark.parametrize(("option", "name"), [("--csv", "x.xlsx"), ("--plot", "x.txt")])
+def test_a_file_named_as_another_format_is_refused(run, fsc147, tmp_path, option, name):
+    result = run(fsc147, option, tmp_path / name)
+
+    assert result.exit_code == 2
+    assert f"{option} does not write" in result.stderr
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(("option", "name"), [("--csv", "x.csv"), ("--plot", "x.png")])
+def test_a_file_open_in_another_program_is_named_before_counting(
+    run, fsc147, tmp_path, option, name
+):
+    (tmp_path / name).write_text("old")
+
+    with held(tmp_path / name):
+        result = run(fsc147, option, tmp_path / name, "--overwrite", "--weights", "missing")
+
+    assert result.exit_code == 1
+    assert f"cannot write {tmp_path / name}" in result.stderr
 
 
 def test_a_folder_of_worst_pictures_that_is_not_empty_is_refused(run, fsc147, tmp_path):

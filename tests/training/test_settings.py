@@ -27,7 +27,13 @@ OF_0_1_0 = json.loads("""{"interaction": "naive", "tuning": "full", "contrast": 
 
 
 def written(tmp_path, **changes) -> RunFolder:
-    run = {"data": "/data", "part": None, "init": "tiny", "recipe": "paper", "precision": "fp32"}
+    run: dict[str, object] = {
+        "data": "/data",
+        "part": None,
+        "init": "tiny",
+        "recipe": "paper",
+        "precision": "fp32",
+    }
     run |= {"data_sha256": "0" * 64, "device": "cpu", "world_size": 1, "trained_parameters": 9}
     (tmp_path / "config.json").write_text(json.dumps({**run, "train": {**OF_0_1_0, **changes}}))
     return RunFolder(tmp_path)
