@@ -14,6 +14,7 @@ from tiny.photos import Photo
 
 MAX_ABSENT = 2  # prompts per photo
 SHIFTS = (0.0, 0.7, 1.4, 2.1)  # of relevance, tried
+NO_WORSE = 1.02  # ratio of errors that are as good as equal
 MAX_WRONG = 0.15  # what absent prompts may count as, a share of the true count
 
 
@@ -44,7 +45,7 @@ def validation(photos: Sequence[Photo]) -> Callable[[ClipCount], dict[str, float
 
 
 def calibrated_shift(model: ClipCount, photos: Sequence[Photo]) -> float:
-    """The shift with the least error, of those that count little of what is absent.
+    """The smallest shift that is as good as the best, of those that count little of what is absent.
 
     Training shows many absent prompts, and nouns that drawings made clear: on photos, where nouns
     are less clear, the network counts too little.
@@ -59,4 +60,5 @@ def calibrated_shift(model: ClipCount, photos: Sequence[Photo]) -> float:
         if row["val_nmn"] <= MAX_WRONG or not errors:
             errors[shift] = row["val_mae"]
     model.config = config
-    return min(errors, key=lambda shift: errors[shift])
+    least = min(errors.values())
+    return min(shift for shift, error in errors.items() if error <= NO_WORSE * least)

@@ -24,6 +24,7 @@ from tiny.bank import Bank
 from tiny.photos import part_of, read_photos
 from tiny.samples import SampleSource
 from tiny.trainer import TARGET_SIDE_PX, TRAINING, density_of, make_batch
+from tiny.validation import SHIFTS, calibrated_shift
 from torch import nn
 
 from clipcount_cli import load_counter
@@ -232,6 +233,28 @@ def test_training_leaves_the_pretrained_towers_as_they_are(quick):
             Bank({}, ("coins",)), quick / make_tiny.TEXT, seed=5
         ).state_dict()
     assert not torch.equal(state["recognition.embed.weight"], fresh["recognition.embed.weight"])
+
+
+@pytest.mark.parametrize(
+    ("errors", "wrong", "chosen"),
+    [((3.00, 2.97, 2.96, 2.96), (0.02, 0.03, 0.04, 0.05), 0.0),
+     ((4.00, 3.00, 2.99, 2.50), (0.02, 0.03, 0.04, 0.30), 0.7)],
+)  # fmt: skip
+def test_relevance_is_shifted_no_further_than_photos_gain_from(
+    quick, photos, monkeypatch, errors, wrong, chosen
+):
+    rows = dict(zip(SHIFTS, zip(errors, wrong, strict=True), strict=True))
+
+    def validation(_):
+        return lambda model: dict(
+            zip(("val_mae", "val_nmn"), rows[model.config.relevance_shift], strict=True)
+        )
+
+    monkeypatch.setattr(tiny.validation, "validation", validation)
+    model, _ = checkpoint.load(quick / "last.safetensors")
+
+    assert calibrated_shift(model, read_photos(photos, "val")) == chosen
+    assert model.config.relevance_shift == 0.0
 
 
 def test_a_training_that_continues_begins_with_the_counts_of_its_first_weights(quick, photos):
