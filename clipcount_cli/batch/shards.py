@@ -81,7 +81,7 @@ def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[i
 def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, ...]]:
     """The rows of a shard, grouped by image."""
     rows = source.read()
-    planned = settings.get("rows")
+    planned: int = settings.get("rows", 0)
     done = len({row.key for row in rows})
     written = settings.get("written", len(rows))  # older versions did not record it
     if done != planned or written != len(rows):

@@ -27,6 +27,7 @@ _RARE_COMPRESSIONS |= dict.fromkeys((50002, 52546), "JPEG XL")
 _RARE_COMPRESSIONS |= {34887: "LERC", 34892: "lossy JPEG", 34925: "LZMA"}
 _RARE_COMPRESSIONS |= {50000: "Zstandard", 50001: "WebP"}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
+_MAX_PAGE_BYTES = 4_000_000_000  # unpacked: 180 megapixels of five 32-bit channels have 3.6 GB
 _ALPHA = (1, 2)  # kinds of extra samples that hold opacity
 
 
@@ -99,6 +100,11 @@ class TiffFrames:
 
     def _refuse_kind(self, page: Any) -> None:
         known = page.photometric in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR)
+        if page.nbytes > _MAX_PAGE_BYTES:
+            raise Refusal(
+                f"holds {self._held}, {page.nbytes / 1e9:.0f} GB on one page",
+                hint="save fewer channels, or cut it into parts",
+            )
         if page.dtype is None or page.dtype.kind not in "buif" or not known or page.imagedepth > 1:
             raise Refusal(f"holds {self._held}", hint="save it as gray or RGB of 8 or 16 bits")
         ends = np.add(page.dataoffsets, page.databytecounts)

@@ -25,6 +25,7 @@ HEADER_READERS = 16  # threads; the disk or network is what they wait for
 # (ServiceNow/LCFCN#16), which its evaluation counts all the same.
 _MARGIN: dict[Protocol, float] = {"fsc147": 0.02, "carpk": 0.02, "shanghaitech": 0.25, "own": 0.01}
 
+_ROUNDING_PX = 1e-3  # of float32 at the sides of the largest images
 
 Suggest = Callable[[str], str]  # the name of a missing image -> what may be meant
 
@@ -130,7 +131,7 @@ def _check_dots(sample: Sample, header: Header, findings: Findings) -> int:
     side = np.array(size, dtype=np.float64)
     points_px = sample.points_px
     beyond = np.maximum(-points_px, points_px - side)  # (K, 2), positive outside
-    gross = (beyond > side * _MARGIN[sample.protocol]).any(axis=1)
+    gross = (beyond > side * _MARGIN[sample.protocol] + _ROUNDING_PX).any(axis=1)
     if gross.any():
         x, y = points_px[gross][0]
         more = f", {gross.sum()} such dots" if gross.sum() > 1 else ""

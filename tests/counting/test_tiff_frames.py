@@ -204,3 +204,10 @@ def test_a_rare_type_beyond_the_limit_is_refused_before_decoding(tifffile):
 
     with pytest.raises(ImageReadError, match="megapixels"):
         read_image(stream)
+
+
+def test_more_channels_than_memory_holds_are_refused_before_decoding(tifffile):
+    stream = tiff(GRAY.astype(np.float64), tags={256: [9_000], 257: [9_000], 277: [1_000]})
+
+    with pytest.raises(ImageReadError, match=r"648 GB on one page"):
+        read_image(stream)

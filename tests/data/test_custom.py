@@ -202,6 +202,12 @@ def test_dots_up_to_a_hundredth_outside_are_moved_to_the_edge_and_counted(tmp_pa
     assert "0.jpg (2), 1.jpg (1)" in notice
 
 
+def test_a_dot_exactly_a_hundredth_outside_is_moved_too(tmp_path):
+    dataset = read(own(tmp_path, rows() + [f"{NAMES[0]},beads,323.2,20"]))
+
+    assert truths(dataset)[NAMES[0], "beads"] == len(POINTS) + 1
+
+
 def test_dots_further_outside_are_refused(tmp_path):
     assert "0.jpg (x 324, y 50" in refusal(own(tmp_path, [*rows(), "0.jpg,beads,324,50"]))
 
