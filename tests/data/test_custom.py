@@ -203,7 +203,7 @@ def test_dots_up_to_a_hundredth_outside_are_moved_to_the_edge_and_counted(tmp_pa
 
 
 def test_a_dot_exactly_a_hundredth_outside_is_moved_too(tmp_path):
-    dataset = read(own(tmp_path, rows() + [f"{NAMES[0]},beads,323.2,20"]))
+    dataset = read(own(tmp_path, [*rows(), f"{NAMES[0]},beads,323.2,20"]))
 
     assert truths(dataset)[NAMES[0], "beads"] == len(POINTS) + 1
 
