@@ -85,7 +85,7 @@ def _images(source: Targets, settings: dict[str, Any]) -> list[tuple[ResultRow, 
     done = len({row.key for row in rows})
     written = settings.get("written", len(rows))  # older versions did not record it
     if done != planned or written != len(rows):
-        missing = f"it has {done} of {quantity(planned, 'row')}"
+        missing = f"it has {done} of {quantity(planned or 0, 'row')}"
         if done == planned:
             missing = "rows of its last image may be missing"
         raise DataError(
