@@ -64,7 +64,7 @@ def pick_device(device: str) -> torch.device:
 def pick_precision(precision: str, device: torch.device) -> str:
     """Resolve `auto`; refuse a precision that would be a hundred times slower than fp32."""
     if precision == "auto":
-        return "bf16" if _multiplies_bf16(device) else "fp32"
+        return "bf16" if multiplies_bf16(device) else "fp32"
     if precision not in DTYPES:
         raise DeviceError(f'there is no precision "{precision}"', hint="use fp32, bf16 or fp16")
     if precision == "fp16" and device.type == "cpu":
@@ -72,7 +72,8 @@ def pick_precision(precision: str, device: torch.device) -> str:
     return precision
 
 
-def _multiplies_bf16(device: torch.device) -> bool:
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether `device` has instructions for products in bf16."""
     import torch
 
     if device.type == "cuda":

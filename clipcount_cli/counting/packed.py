@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from clipcount_cli.counting.image_tower import ImageTower, attend, embed
 from clipcount_cli.counting.model import MLP, ClipCount
+from clipcount_cli.devices import multiplies_bf16
 
 QUICK_GELU_SLOPE = 1.702  # QuickGELU(x) = x * sigmoid(1.702 x)
 
@@ -25,7 +26,7 @@ def can_pack(device: torch.device, dtype: torch.dtype) -> bool:
         device.type == "cpu"
         and dtype == torch.bfloat16
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and multiplies_bf16(device)
     )
 
 
