@@ -146,7 +146,7 @@ def test_validation_decodes_prompts_and_windows_in_full_batches(monkeypatch):
         for image in shown
         for prompt, points in image.points_px.items()
     ]
-    rows = {"encoded": [], "decoded": []}
+    rows: dict[str, list[int]] = {"encoded": [], "decoded": []}
     encode, decode = Counter.encode_windows, Counter.densities
 
     def encode_windows(self, windows):
