@@ -80,7 +80,7 @@ class InterruptedRunError(ClipCountError):
 
 def in_python(text: str) -> str:
     """Rewrite the options in a message as arguments: `--tiles 4` as `tiles=4`."""
-    return re.sub(r"--([a-z]+) (?:(\d+|N)|([a-z]+\d*))\b", _as_argument, text)
+    return re.sub(r"--([a-z]+) (?:(\d+|N)|([a-z]+\d*(?::[\dN]+)?))\b", _as_argument, text)
 
 
 def _as_argument(option: re.Match[str]) -> str:

@@ -87,8 +87,9 @@ def test_processes_that_would_train_on_one_gpu_are_refused(rank):
     rank(1, of=3)
     meeting = Meeting({"gpu/0": b"GPU-a", "gpu/2": b"GPU-b"})
 
-    with pytest.raises(DeviceError, match="processes 0, 1 would train on the same GPU"):
+    with pytest.raises(DeviceError, match="processes 0, 1 would train on one GPU") as refused:
         distributed._require_own_gpus(meeting, "GPU-a")
+    assert str(refused.value).endswith('without device="cuda:N"')
     distributed._require_own_gpus(meeting, "GPU-c")
 
 
