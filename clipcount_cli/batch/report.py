@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from clipcount_cli.batch.results import Settings
 from clipcount_cli.batch.rows import Key, ResultRow
+from clipcount_cli.console import printable
 from clipcount_cli.counting.heatmap import colour_ramp
 from clipcount_cli.files import AppendOnlyFile, as_text, atomic_write
 from clipcount_cli.version import __version__
@@ -153,7 +154,8 @@ def _filled(
         "regions": "region" in settings.get("columns", ()),
     }
     folder = settings.get("folder")
-    heading = html.escape(f"Counts in {Path(folder).name or folder}" if folder else "Counts")
+    name = f"Counts in {Path(folder).name or folder}" if folder else "Counts"
+    heading = html.escape(printable(name))
     filled = template.replace("<!--heading-->", heading).replace("<!--data-->", script_json(data))
     return filled.replace("<!--title-->", f"{heading}, {data['made']}")
 

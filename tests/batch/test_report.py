@@ -356,3 +356,11 @@ def test_rows_that_went_to_stdout_are_in_the_report(tmp_path):
 
     assert result.exit_code == 0, result.output
     assert list(shown(tmp_path / "out.html")) == [("1.png", "objects"), ("2.png", "objects")]
+
+
+def test_a_folder_whose_name_reverses_text_is_shown_with_the_mark(tmp_path):
+    write_report(tmp_path / "page.html", [], {"folder": "/photos/a\u202egpj"})
+
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.count(r"Counts in a\u202egpj") == 2  # title and heading
+    assert "Counts in a\u202e" not in page
