@@ -89,7 +89,7 @@ def test_processes_that_would_train_on_one_gpu_are_refused(rank):
 
     with pytest.raises(DeviceError, match="processes 0, 1 would train on one GPU") as refused:
         distributed._require_own_gpus(meeting, "GPU-a")
-    assert str(refused.value).endswith('without device="cuda:N"')
+    assert refused.value.__notes__[0].endswith('without device="cuda:N"')
     distributed._require_own_gpus(meeting, "GPU-c")
 
 
