@@ -19,6 +19,8 @@ ENDS = 2  # [SOS] and [EOT]
 # Before another word; a capital letter within a prompt is a name: vitamin A pills.
 _ARTICLE = re.compile(r"(^\s*(?i:an?|the)|(?<=\s)(an?|the))\s+(?=\S)")
 
+_PLURALS = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))  # and the singular
+
 
 def bpe_ids(text: str) -> list[int]:
     """CLIP's BPE ids of `text`, without [SOS] and [EOT]."""
@@ -71,9 +73,31 @@ def unread_part(prompt: str, config: ModelConfig) -> str | None:
 
 
 def disjoint_prompts(prompt: str, other: str) -> bool:
-    """Whether neither names what the other names too, as "beads" are there if "Red beads" are."""
-    words, others = set(prompt.lower().split()), set(other.lower().split())
-    return not (words <= others or others <= words)
+    """Whether neither names what the other names too, as "beads" are there if "Red beads" are.
+
+    Case, articles and hyphens do not matter, nor does the plural of the last word.
+    """
+    *words, last = _words(prompt)
+    *others, other_last = _words(other)
+    if _contain([*words, last], [*others, other_last]):
+        return False
+    same_kind = bool(_singulars(last) & _singulars(other_last))
+    return not (same_kind and _contain(words, others))
+
+
+def _words(prompt: str) -> list[str]:
+    """At least one word."""
+    return _ARTICLE.sub("", prompt).lower().replace("-", " ").split() or [""]
+
+
+def _singulars(word: str) -> set[str]:
+    """What a noun may be in the singular, as far as its ending tells; itself included."""
+    fitting = [ends for ends in _PLURALS if word.endswith(ends[0])]
+    return {word, *(word.removesuffix(plural) + singular for plural, singular in fitting)}
+
+
+def _contain(words: list[str], others: list[str]) -> bool:
+    return {*words} <= {*others} or {*others} <= {*words}
 
 
 def untaught(config: ModelConfig, prompts: Sequence[str]) -> list[str]:

@@ -27,26 +27,6 @@ _BESIDE = (IMAGES, "JPEGImages", "data")  # where exporters put images, seen fro
 _STRUCTURAL = {*(folder.lower() for folder in _BESIDE), "image", "labels", "annotations", "default"}
 
 
-class _Prompts:
-    """One spelling for prompts that differ only in case or spaces, which mean the same."""
-
-    def __init__(self) -> None:
-        self.spellings: dict[str, dict[str, None]] = {}
-
-    def known(self, prompt: str) -> str:
-        """The spelling that came first."""
-        spellings = self.spellings.setdefault(" ".join(prompt.casefold().split()), {})
-        spellings[prompt] = None
-        return next(iter(spellings))
-
-    def mention(self, findings: Findings) -> None:
-        """Note which spellings were taken for the same image."""
-        several = [[*spellings] for spellings in self.spellings.values() if len(spellings) > 1]
-        if several:
-            listed = shortened([" = ".join(f'"{each}"' for each in one) for one in several])
-            findings.notices.append(f"prompts that differ only in case or spaces are one: {listed}")
-
-
 @dataclass
 class Picture:
     """One image, and everything that is annotated in it."""
@@ -61,26 +41,36 @@ class Picture:
     size: tuple[int, int] | None = None  # (width, height) as stated
     split: str | None = None
     in_fractions: bool = False
+    respelt: dict[str, str] = field(default_factory=dict)  # prompts under their first spelling
 
     @property
     def prompts(self) -> list[str]:
         return list(dict.fromkeys([*self.points, *self.counts]))
 
-    def take(self, image: AnnotatedImage, prompts: _Prompts, findings: Findings) -> None:
+    def take(self, image: AnnotatedImage, findings: Findings) -> None:
         """Add the content of one annotation file."""
         for prompt, points in image.points.items():
-            by_source = self.points.setdefault(prompts.known(prompt), {})
+            by_source = self.points.setdefault(self._known(prompt), {})
             by_source.setdefault(image.source, []).extend(points)
         for prompt, count in image.counts.items():
-            if self.counts.setdefault(prompts.known(prompt), count) != count:
+            if self.counts.setdefault(self._known(prompt), count) != count:
                 kind = f"prompts with two different counts in {image.source.name}"
                 findings.add(kind, f"{self.name} ({prompt})")
-        self.uncounted |= {*map(prompts.known, image.uncounted)}
+        self.uncounted |= image.uncounted
         if self.size and image.size and self.size != image.size:
             findings.add(TWO_SIZES, f"{self.name} ({image.source.name})")
         self.size = self.size or image.size
         self.split = self.split or image.split
         self.in_fractions = image.in_fractions
+
+    def _known(self, prompt: str) -> str:
+        """The first spelling of a prompt here: case and spaces make no other one."""
+        for known in self.prompts:
+            if known.casefold().split() == prompt.casefold().split():
+                if known != prompt:
+                    self.respelt[prompt] = known
+                return known
+        return prompt
 
 
 def gather(
@@ -88,7 +78,6 @@ def gather(
 ) -> dict[str, Picture]:
     """One picture per image file, under the file's real path, in the order of the annotations."""
     homes = _Homes(index)
-    prompts = _Prompts()
     pictures: dict[str, Picture] = {}
     for image in images:
         name, found = _locate(image, index, homes.of(image))
@@ -100,8 +89,8 @@ def gather(
             if not (known.exact or picture.exact) and known.name != name:
                 kind = "names that fit one and the same image"
                 findings.add(kind, f"{known.name} and {name} ({relative(path, index.root)})")
-        known.take(image, prompts, findings)
-    prompts.mention(findings)
+        known.take(image, findings)
+    _mention_respelt(pictures.values(), findings)
     _mention_repeated(pictures.values(), findings)
     return pictures
 
@@ -145,6 +134,15 @@ def _locate(
             found.path, inside if found.path.is_relative_to(inside) else index.root
         ), found
     return name or image.stem, None
+
+
+def _mention_respelt(pictures: Iterable[Picture], findings: Findings) -> None:
+    respelt = {pair: None for picture in pictures for pair in picture.respelt.items()}
+    if respelt:
+        listed = shortened([f'"{prompt}" = "{known}"' for prompt, known in respelt])
+        findings.notices.append(
+            f"prompts of one image that differ only in case or spaces are one: {listed}"
+        )
 
 
 def _mention_repeated(pictures: Iterable[Picture], findings: Findings) -> None:

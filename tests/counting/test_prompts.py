@@ -7,7 +7,7 @@ from small_models import SMALL, small_model
 
 from clipcount_cli.config import ModelConfig
 from clipcount_cli.counting.counter import Counter
-from clipcount_cli.counting.prompts import tokenize, untaught, worded
+from clipcount_cli.counting.prompts import disjoint_prompts, tokenize, untaught, worded
 
 TRAINED_HERE, RELEASED = ModelConfig(readout="eot"), ModelConfig(readout="released")
 
@@ -48,3 +48,34 @@ def test_an_article_is_no_word_that_weights_were_never_taught():
     config = ModelConfig(readout="eot", taught=("coins",))
 
     assert untaught(config, ["the coins", "an owl"]) == ["owl"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "other"),
+    [
+        ("beads", "Beads"),
+        ("red beads", " Red  beads "),
+        ("red beads", "beads"),
+        ("coin", "coins"),
+        ("a coin", "the coins"),
+        ("strawberry", "ripe strawberries"),
+        ("glass", "glasses"),
+        ("boxes", "box"),
+        ("bread-rolls", "bread roll"),
+        ("leaves", "leaf"),
+        ("shoe", "shoes"),
+        ("gloves", "glove"),
+    ],
+)
+def test_prompts_that_name_the_same_things_are_not_disjoint(prompt, other):
+    assert not disjoint_prompts(prompt, other)
+    assert not disjoint_prompts(other, prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "other"),
+    [("beads", "coins"), ("bottles", "bottle caps"), ("red beads", "blue beads"), ("bus", "bun")],
+)
+def test_prompts_of_other_things_are_disjoint(prompt, other):
+    assert disjoint_prompts(prompt, other)
+    assert disjoint_prompts(other, prompt)

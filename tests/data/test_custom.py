@@ -280,7 +280,7 @@ def test_prompts_that_differ_in_case_or_spaces_are_one(tmp_path):
 
     assert truths(dataset)[("0.jpg", "beads")] == 7
     assert {prompt for _, prompt in truths(dataset)} == {"beads"}
-    assert any('"beads" = "Beads"' in notice for notice in dataset.notices)
+    assert any('"Beads" = "beads"' in notice for notice in dataset.notices)
 
 
 def test_one_object_rounded_differently_in_two_rows_counts_once(tmp_path):

@@ -177,6 +177,7 @@ def test_fp16_leaves_out_a_step_that_overflows_and_scales_less(batch):
 
 def test_fp16_learns_once_its_gradients_fit(batch):
     trainer = trainer_of("fp16")
+    assert trainer.scaler.is_enabled()
     trainer.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
     before = weights_of(trainer)
 
