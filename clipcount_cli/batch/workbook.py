@@ -7,6 +7,7 @@ mode, which needs little memory. openpyxl comes with the extra `xlsx`.
 
 from __future__ import annotations
 
+import itertools
 import re
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,11 +46,20 @@ def require_openpyxl() -> None:
 def write_workbook(
     path: Path, rows: Iterable[ResultRow], form: RowFormat, found: Sequence[Total]
 ) -> None:
-    """Write a sheet of rows and a sheet of totals to `path`, atomically."""
+    """Write the rows and a sheet of totals to `path`, atomically.
+
+    Rows that one sheet cannot hold follow on sheets "counts 2", "counts 3", ...
+    """
     from openpyxl import Workbook  # 0.3 s: paid only for a workbook
 
     book = Workbook(write_only=True)
-    _fill(book.create_sheet("counts"), form.columns, (_cells(row, form) for row in rows))
+    cells = (_cells(row, form) for row in rows)
+    for number in itertools.count(1):
+        part = list(itertools.islice(cells, MAX_ROWS))
+        if part or number == 1:
+            _fill(book.create_sheet(_sheet_name(number)), form.columns, part)
+        if len(part) < MAX_ROWS:
+            break
     _fill(book.create_sheet("totals"), SUMMARY_COLUMNS, map(astuple, found))
     with atomic_write(path) as temporary:
         book.save(temporary)
@@ -61,8 +71,15 @@ def read_workbook(path: Path, form: RowFormat) -> list[ResultRow]:
     from openpyxl.utils.exceptions import InvalidFileException
 
     try:
-        sheet = load_workbook(path, read_only=True).worksheets[0]
-        header, *records = [list(_trimmed(cells)) for cells in sheet.iter_rows(values_only=True)]
+        book = load_workbook(path, read_only=True)
+        names = [_sheet_name(number) for number in range(2, len(book.sheetnames) + 1)]
+        sheets = [book.worksheets[0], *(book[name] for name in names if name in book.sheetnames)]
+        lines = [
+            list(_trimmed(cells))
+            for number, sheet in enumerate(sheets)
+            for cells in sheet.iter_rows(values_only=True, min_row=1 if number == 0 else 2)
+        ]
+        header, *records = lines
     except (OSError, LookupError, ValueError, zipfile.BadZipFile, InvalidFileException) as error:
         raise DataError(f"{path} cannot be read as a workbook: {error}") from error
     if header != list(form.columns):
@@ -73,6 +90,10 @@ def read_workbook(path: Path, form: RowFormat) -> list[ResultRow]:
         for number, cells in enumerate(records, start=2)
         if cells
     ]
+
+
+def _sheet_name(number: int) -> str:
+    return "counts" if number == 1 else f"counts {number}"
 
 
 def _cells(row: ResultRow, form: RowFormat) -> list[Any]:

@@ -12,6 +12,7 @@ from photo_folders import batch, draw, draw_folder
 from PIL import Image
 
 from clipcount_cli.batch import run as batch_run
+from clipcount_cli.batch import workbook
 from clipcount_cli.locks import exclusive
 
 PROMPTS = ("--prompt", "apples", "--prompt", "figs")
@@ -371,6 +372,25 @@ class TestWorkbook:
             *("photos", "out.csv", "out.csv.settings.json"),
             *("out.xlsx", "out.xlsx.settings.json"),
         }
+
+    def test_rows_that_one_sheet_cannot_hold_follow_on_the_next(
+        self, weights, photos, tmp_path, monkeypatch
+    ):
+        batch(weights, photos, *PROMPTS, "--csv", tmp_path / "one.xlsx")
+        header, *whole = self.rows(tmp_path / "one.xlsx")
+        monkeypatch.setattr(workbook, "MAX_ROWS", len(whole) - 1)
+        batch(weights, photos, *PROMPTS, "--csv", tmp_path / "two.xlsx")
+        draw(photos / "5.png", seed=5)
+
+        result = batch(weights, photos, *PROMPTS, "--csv", tmp_path / "two.xlsx", "--resume")
+
+        names = self.openpyxl.load_workbook(tmp_path / "two.xlsx").sheetnames
+        (_, *first), (again, *rest) = (self.rows(tmp_path / "two.xlsx", n) for n in (0, 1))
+        assert result.exit_code == 0, result.output
+        assert names == ["counts", "counts 2", "totals"]
+        assert again == header
+        assert first + rest[:1] == whole
+        assert len(rest) == 3
 
     def test_resumes_when_finished(self, weights, photos, tmp_path):
         book = tmp_path / "out.xlsx"
