@@ -145,18 +145,24 @@ def _check_single(sources: Sequence[str]) -> None:
 
 
 def _find_given(sources: Sequence[str], left_out: Sequence[Path], others: list[str]) -> list[Found]:
-    """Images named one by one, and those in folders among them, in the order given."""
+    """Images named one by one, and those in folders among them, in the order given.
+
+    What is named twice, `a.jpg ./a.jpg`, is counted once, under its first name.
+    """
     found: dict[str, Found] = {}
     for source in sources:
         if is_folder(source):
             start = source.rstrip("/" + os.sep) or source
             for image in find_images(source, left_out, others):
                 name = f"{as_text(start)}/{image.name}"
-                found.setdefault(name, image._replace(name=name))
+                found.setdefault(_place(image.path), image._replace(name=name))
         else:
-            name = as_text(source)
-            found.setdefault(name, Found(name, source))
+            found.setdefault(_place(source), Found(as_text(source), source))
     return list(found.values())
+
+
+def _place(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 - resolve() would follow links, slowly
 
 
 def find_images(

@@ -156,6 +156,17 @@ def test_several_paths_keep_their_names(run, photos, rows):
     assert [row["image"] for row in rows()] == [str(first), str(second)]
 
 
+def test_an_image_named_twice_is_counted_once(run, photos, rows):
+    name = next(photos.glob("*.png")).name
+
+    result = run(photos / name, f"{photos}/./{name}", photos, "--prompt", "apples")
+
+    names = [row["image"] for row in rows()]
+    assert result.exit_code == 0, result.output
+    assert names[0] == f"{photos}/{name}"
+    assert sorted(n.rpartition("/")[2] for n in names) == sorted(p.name for p in photos.iterdir())
+
+
 def test_a_list_of_paths_may_come_from_stdin(run, photos, rows):
     listed = f"{photos / '4.png'}\n\n{photos / '2.png'}\n"
 
