@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # two processes of two threads wait for each other
+    os.environ["OMP_NUM_THREADS"] = "1"  # before torch is loaded; also for processes of tests
+
 import pytest
 import standin_weights
-import torch
 from hypothesis import HealthCheck, settings
 
 from clipcount_cli.counting.counter import Counter
@@ -20,9 +22,6 @@ from clipcount_cli.weights.upstream import import_released
 # A busy machine fails no property: neither a slow example nor slowly drawn inputs are a fault.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # two processes of two threads wait for each other
-    torch.set_num_threads(1)
 
 LOOPBACK = ("127.", "::1", "localhost")
 
