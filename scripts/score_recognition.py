@@ -23,6 +23,7 @@ import torch
 import typer
 from tiny.bank import Bank
 from tiny.photos import Part, Photo, read_photos
+from tiny.validation import MIN_COUNT, shown_nouns
 
 from clipcount_cli import console, load_counter
 from clipcount_cli.config import GENERIC_PROMPT
@@ -32,7 +33,6 @@ from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.windows import cut_windows, resize_shorter_side, window_origins
 
 MAX_ABSENT = 4  # prompts per photo
-MIN_COUNT = 3  # rarer nouns of a photo are left out, unless it shows no other
 GROUP = 1  # the vector of a patch's group, see recognition.py
 LABELLED = "labelled counts"
 HINT_BELOW, HINT_FROM = 0.25, 3  # the hint of `count`: few of what the generic prompt finds
@@ -51,7 +51,7 @@ class Score:
 
     def add_photo(self, truths: dict[str, int], counts: dict[str, float], complete: bool) -> None:
         """counts: of every noun of `truths`, of absent prompts, and of the generic prompt."""
-        shown = [noun for noun, truth in truths.items() if truth >= MIN_COUNT] or list(truths)[:1]
+        shown = shown_nouns(truths)
         self.right += [abs(counts[noun] - truths[noun]) / truths[noun] for noun in shown]
         generic = counts[GENERIC_PROMPT]
         self.hints += [counts[n] < HINT_BELOW * generic and generic >= HINT_FROM for n in shown]

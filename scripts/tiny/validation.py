@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,8 +26,9 @@ def validation(photos: Sequence[Photo]) -> Callable[[ClipCount], dict[str, float
         counter = Counter(model, "tiny", "0" * 64, "bf16")
         errors, relative, wrong = [], [], []
         for photo, image in zip(photos, pixels, strict=True):
-            nouns = shown_nouns(photo)
-            truths = np.array([len(photo.points_px[noun]) for noun in nouns])
+            number_of = {noun: len(points) for noun, points in photo.points_px.items()}
+            nouns = shown_nouns(number_of)
+            truths = np.array([number_of[noun] for noun in nouns])
             with torch.autocast(counter.device.type, torch.bfloat16):
                 results = counter.count(image, [*nouns, *photo.absent[:MAX_ABSENT]])
             counts = np.array([result.count for result in results])
@@ -45,10 +46,10 @@ def validation(photos: Sequence[Photo]) -> Callable[[ClipCount], dict[str, float
     return validate
 
 
-def shown_nouns(photo: Photo) -> list[str]:
+def shown_nouns(number_of: Mapping[str, int]) -> list[str]:
     """What a photo shows several of, or else its first noun."""
-    several = [noun for noun, points in photo.points_px.items() if len(points) >= MIN_COUNT]
-    return several or list(photo.points_px)[:1]
+    several = [noun for noun, number in number_of.items() if number >= MIN_COUNT]
+    return several or list(number_of)[:1]
 
 
 def calibrated_shift(model: ClipCount, photos: Sequence[Photo]) -> float:
