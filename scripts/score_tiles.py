@@ -29,9 +29,9 @@ from score_photos import read_samples
 
 from clipcount_cli import Counter, console, load_counter
 from clipcount_cli.counting import scale
-from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.results import CountResult
 from clipcount_cli.counting.windows import Pixels, resize_shorter_side
+from clipcount_cli.data.samples import read_pixels
 from clipcount_cli.errors import quantity
 
 FIRST_SEED = 2_000_000
@@ -95,7 +95,7 @@ def photographed(folder: Path, labels: list[Path]) -> Iterator[Subject]:
     for sample in read_samples(folder, labels):
         if sample.count and sample.name not in seen:
             seen.add(sample.name)
-            pixels = read_image(sample.image).pixels
+            pixels = read_pixels(sample)
             yield Subject(sample.name, pixels, sample.prompt, sample.count)
 
 

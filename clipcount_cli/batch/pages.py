@@ -13,6 +13,7 @@ from pathlib import Path
 from clipcount_cli.batch.plan import Job, Plan
 from clipcount_cli.counting.images import count_pages
 from clipcount_cli.counting.stacks import Selection
+from clipcount_cli.data.names import page_name
 from clipcount_cli.errors import ImageReadError
 
 _READERS = 8  # threads that read headers, mostly waiting for the disk
@@ -46,4 +47,4 @@ def _split(job: Job, page_prompts: Mapping[int, tuple[str, ...]]) -> Iterator[Jo
         if prompts := tuple(dict.fromkeys((*general, *page_prompts.get(page, ())))):
             part = job._replace(prompts=prompts)
             is_whole = pages == page == 1
-            yield part if is_whole else part._replace(image=f"{job.image}#{page}", page=page)
+            yield part if is_whole else part._replace(image=page_name(job.image, page), page=page)

@@ -23,6 +23,7 @@ from clipcount_cli.counting.images import write_image
 from clipcount_cli.counting.masks import read_mask
 from clipcount_cli.counting.results import CountResult
 from clipcount_cli.counting.windows import Density, Pixels
+from clipcount_cli.data.names import page_name, split_page
 from clipcount_cli.files import write_error
 
 THUMBNAIL_PX = (400, 300)  # about 15 KB: sharp on a phone, a page of thousands still opens
@@ -82,8 +83,15 @@ class ResultMaker:
             write_image(path, panels(pixels, [result]))
         if self.points is not None:
             path = _path_in(self.points, job, result, points.SUFFIX)
-            points.write_points(path, job.image, size, result)
+            points.write_points(path, _page_read(job), size, result)
         return Made(thumbnail(pixels, result.density) if self.thumbnails else None, regions)
+
+
+def _page_read(job: Job) -> str:
+    """The name of what was counted, which for `--page 3` is not that of its row."""
+    if not isinstance(job.page, int) or split_page(job.image):
+        return job.image
+    return page_name(job.image, job.page)
 
 
 def _path_in(folder: Path, job: Job, result: CountResult, suffix: str) -> Path:

@@ -6,20 +6,16 @@ data/tables.py, data/names.py -> [prompts_file.py] -> plan.py
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipcount_cli.data.names import Spellings, written_name
+from clipcount_cli.data.names import Spellings, split_page, written_name
 from clipcount_cli.data.tables import SPREADSHEET_SUFFIXES, read_table
 from clipcount_cli.errors import DataError
 from clipcount_cli.files import as_text, is_file
 
 PROMPTS_FILE = "prompts.csv"  # looked for in the folder of a batch
-
-
-_PAGE = re.compile(r"(.+)#([1-9]\d*)", re.DOTALL)  # as rows of `--page all` are called
 
 
 @dataclass(frozen=True)
@@ -71,8 +67,8 @@ class PromptsFile:
             plain = written_name(written)
             known = spellings.find(written) or spellings.find(plain)
             page = None
-            if known is None and (named := _PAGE.fullmatch(plain)) and not exists(written):
-                page = (spellings.find(named[1]), int(named[2]))
+            if known is None and (named := split_page(plain)) and not exists(written):
+                page = (spellings.find(named[0]), named[1])
             if page is not None and page[0] is not None and all_pages:
                 matched.add(page[0], prompts, page[1])
                 continue

@@ -168,7 +168,7 @@ def count(
     else:
         console.show_counts(image, lines)
     shown = counts if regions is None else [result.inside(regions) for result in counts]
-    write_files(counter, image, photo, shown, outputs)
+    write_files(counter, name_in_points(image, photo, page), photo, shown, outputs)
 
 
 def refuse_image_prompts(image: str, prompts: Sequence[str]) -> None:
@@ -263,7 +263,7 @@ def as_json(
 
 def write_files(
     counter: Counter,
-    image: str,
+    name: str,
     photo: DecodedImage,
     results: Sequence[CountResult],
     outputs: Outputs,
@@ -278,7 +278,7 @@ def write_files(
         with atomic_write(outputs.density) as temporary, temporary.open("wb") as file:
             np.save(file, np.stack([result.density for result in results]))
     if outputs.points is not None:
-        write_points(outputs.points, image, photo, results)
+        write_points(outputs.points, name, photo, results)
     if outputs.heatmap is not None:
         write_image(outputs.heatmap, panels(photo.pixels, results))
     if outputs.similarity is not None:
@@ -286,14 +286,23 @@ def write_files(
         write_image(outputs.similarity, similarity_panels(photo.pixels, results, maps))
 
 
+def name_in_points(image: str, photo: DecodedImage, page: str | None) -> str:
+    """What `train` is to find the image as, and which page of it was counted."""
+    from clipcount_cli.counting.stacks import parse_page
+    from clipcount_cli.data.names import page_name
+
+    name = as_text(Path(image).name) if image != "-" else "stdin"
+    chosen = parse_page(page)
+    return page_name(name, chosen) if isinstance(chosen, int) and photo.pages > 1 else name
+
+
 def write_points(
-    path: Path, image: str, photo: DecodedImage, results: Sequence[CountResult]
+    path: Path, name: str, photo: DecodedImage, results: Sequence[CountResult]
 ) -> None:
     """Write one row per object; a prompt without any gets a row with empty x and y."""
     from clipcount_cli.counting.positions import image_positions
 
     height_px, width_px = photo.pixels.shape[:2]
-    name = as_text(Path(image).name) if image != "-" else "stdin"
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(("image", "prompt", "x", "y"))

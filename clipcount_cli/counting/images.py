@@ -84,13 +84,16 @@ def count_pages(
         return len(frames.stack.pages_of(selection.channel))
 
 
-def read_header(source: Path | BinaryIO, name: str | None = None) -> Header:
-    """Size, upright and as stored, and number of pages of an image file, of which little is read.
+def read_header(
+    source: Path | BinaryIO, name: str | None = None, page: int | None = None
+) -> Header:
+    """Size of a page, upright and as stored, and number of pages of an image file.
 
-    Raises ImageReadError as `read_image` does, but decodes nothing.
+    page: from 1. Raises ImageReadError as `read_image` does, but decodes nothing.
     """
     with _undecoded(source, name) as frames:
-        return frames.header
+        (number,) = choose_pages(frames.stack, Selection(page))
+        return frames.header(number)
 
 
 @contextmanager

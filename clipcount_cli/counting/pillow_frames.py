@@ -31,6 +31,7 @@ from clipcount_cli.counting.to_rgb import as_array, flatten, strips
 HIGH_BYTES = Notice("8 of 16 bits read", "8 of 16 bits read: Pillow drops the rest of such planes")
 
 _COUNTED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # with pages or frames
+_SIZED_PAGES = frozenset({"TIFF", "HEIF"})  # whose pages differ in size; frames of films do not
 _PROGRAM_FORMATS = frozenset({"EPS", "WMF"})  # Pillow would start another program to draw them
 _DATA_FORMATS = frozenset({"HDF5", "GRIB", "BUFR"})  # which Pillow only recognises
 _ORIENTATION_TAG = 0x0112
@@ -66,9 +67,10 @@ class PillowFrames:
         pages = getattr(self._image, "n_frames", 1) if counted else 1
         self.stack: Stack = read_stack(pages, str(self._tags.get(_DESCRIPTION_TAG, "")))
 
-    @property
-    def header(self) -> Header:
-        """What is known before a page is decoded."""
+    def header(self, number: int = 0) -> Header:
+        """What is known of a page (from 0) before it is decoded."""
+        if self._image.format in _SIZED_PAGES:
+            self._image.seek(number)
         # Pillow gives the size of an oriented TIFF upright, or as it is stored: by its version.
         size = self._tags.get(_WIDTH_TAG), self._tags.get(_HEIGHT_TAG)
         stored = size if all(isinstance(side, int) for side in size) else self._image.size

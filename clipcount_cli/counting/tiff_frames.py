@@ -72,9 +72,13 @@ class TiffFrames:
             self.stack: Stack = read_stack(len(self._file.pages), first.description)
             samples = first.imagewidth * first.imagelength * first.samplesperpixel
             self.decode_bytes = samples * (4 * (first.bitspersample or 8) // 8 + 3)
-            stored = (first.imagewidth, first.imagelength)
-            turned = first.tags.valueof(_ORIENTATION, default=1)
-            self.header = Header.of(stored, turned, self.stack.pages)
+
+    def header(self, number: int = 0) -> Header:
+        """What is known of a page (from 0) before it is decoded."""
+        with _quiet():
+            page: Any = self._file.pages[number]
+            turned = page.tags.valueof(_ORIENTATION, default=1)
+        return Header.of((page.imagewidth, page.imagelength), turned, self.stack.pages)
 
     def close(self) -> None:
         self._file.close()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from clipcount_cli.data.samples import Protocol, Sample, by_image
+from clipcount_cli.data.samples import Protocol, Sample, Source, by_image
 from clipcount_cli.data.units import in_fractions, look_like_percent
-from clipcount_cli.errors import DataError, ImageReadError, shortened
+from clipcount_cli.errors import DataError, ImageReadError, quantity, shortened
 
 if TYPE_CHECKING:
     from clipcount_cli.counting.frames import Header
@@ -72,12 +72,12 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_header(path: Path) -> Header | None:
-    """The header of an image file; None if it is missing or cannot be read."""
+def read_header(path: Path, page: int | None = None) -> Header | None:
+    """The header of a page (from 1) of an image file; None if it is missing or cannot be read."""
     from clipcount_cli.counting import images
 
     try:
-        return images.read_header(path)
+        return images.read_header(path, page=page)
     except ImageReadError:
         return None
 
@@ -94,20 +94,24 @@ def check_samples(
     is reported when its pixels are read.
     """
     groups = by_image(samples)
-    paths = [group[0].image for group in groups]
+    firsts = [group[0] for group in groups]
     with ThreadPoolExecutor(HEADER_READERS) as pool:
-        found = dict(zip(paths, pool.map(read_header, paths), strict=True))
-    headers = {path: header for path, header in found.items() if header is not None}
+        found = list(pool.map(lambda first: read_header(first.image, first.page), firsts))
+    headers: dict[Source, Header] = {}
     clamped: dict[str, int] = {}
-    for path, group in zip(paths, groups, strict=True):
-        if path in headers:
-            header = headers[path]
-            _check_size(group[0], header, findings)
-            clamped[group[0].name] = sum(_check_dots(sample, header, findings) for sample in group)
-        elif not path.is_file():
-            findings.add("missing images", relative(path, root) + suggest(group[0].name))
+    for group, header in zip(groups, found, strict=True):
+        first = group[0]
+        if header is not None:
+            headers[first.source] = header
+            _check_size(first, header, findings)
+            clamped[first.name] = sum(_check_dots(sample, header, findings) for sample in group)
+        elif not first.image.is_file():
+            findings.add("missing images", relative(first.image, root) + suggest(first.name))
+        elif first.page and (whole := read_header(first.image)):
+            lacking = f"{first.name} (of {quantity(whole.pages, 'page')})"
+            findings.add("pages that do not exist", lacking)
     _mention_clamped(clamped, samples, findings)
-    _mention_pages(headers, root, findings)
+    _mention_pages([first for first in firsts if first.page is None], headers, root, findings)
     _check_units(samples, headers, findings)
 
 
@@ -144,21 +148,21 @@ def _check_dots(sample: Sample, header: Header, findings: Findings) -> int:
 
 
 def _check_units(
-    samples: Sequence[Sample], headers: Mapping[Path, Header], findings: Findings
+    samples: Sequence[Sample], headers: Mapping[Source, Header], findings: Findings
 ) -> None:
-    points: dict[Path, np.ndarray] = {}
+    points: dict[Source, np.ndarray] = {}
     for sample in samples:
-        if sample.image in headers:
-            known = points.get(sample.image, np.zeros((0, 2), np.float32))
-            points[sample.image] = np.concatenate([known, sample.points_px])
-    name_of = {sample.image: sample.name for sample in samples}
+        if sample.source in headers:
+            known = points.get(sample.source, np.zeros((0, 2), np.float32))
+            points[sample.source] = np.concatenate([known, sample.points_px])
+    name_of = {sample.source: sample.name for sample in samples}
     fractions = in_fractions(points)
     if samples and samples[0].protocol != "own" and len(fractions) < len(points):
         fractions = []  # a published set may have stray dots, but is in pixels
-    for path in fractions:
+    for source in fractions:
         kind = "images whose positions all lie in 0 to 1: pixels are needed, not fractions"
-        findings.add(kind, name_of[path])
-    if look_like_percent(points, {path: headers[path].size for path in points}):
+        findings.add(kind, name_of[source])
+    if look_like_percent(points, {source: headers[source].size for source in points}):
         findings.warnings.append(
             "all positions lie in 0 to 100, although the images are larger: "
             "are they percent? Pixels of the upright image are needed"
@@ -178,15 +182,19 @@ def _mention_clamped(
         )
 
 
-def _mention_pages(headers: Mapping[Path, Header], root: Path, findings: Findings) -> None:
+def _mention_pages(
+    samples: Sequence[Sample], headers: Mapping[Source, Header], root: Path, findings: Findings
+) -> None:
+    """Warn of pages that are not read; samples: those that name no page."""
     names = [
-        f"{relative(path, root)} ({header.pages})"
-        for path, header in headers.items()
-        if header.pages > 1
+        f"{relative(sample.image, root)} ({headers[sample.source].pages})"
+        for sample in samples
+        if sample.source in headers and headers[sample.source].pages > 1
     ]
     if names:
         findings.warnings.append(
-            f"only the first page of images with several pages is read: {shortened(names)}"
+            f"only the first page of images with several pages is read: {shortened(names)}; "
+            "a name like a.tif#3 names one page"
         )
 
 

@@ -16,6 +16,7 @@ from clipcount_cli.data.formats import counted, voc, yolo
 from clipcount_cli.data.names import ImageIndex, written_name
 from clipcount_cli.data.pictures import (
     IMAGES,
+    Key,
     Picture,
     add_negatives,
     gather,
@@ -88,7 +89,7 @@ def read(root: Path, findings: Findings) -> CustomData | None:
     return CustomData(f"{TITLE} ({reading.title})", splits, index.suggest)
 
 
-def _summary(reading: Reading, root: Path, samples: dict[str, list[Sample]]) -> str:
+def _summary(reading: Reading, root: Path, samples: dict[Key, list[Sample]]) -> str:
     """What was recognised, in one line."""
     flat = [sample for same_image in samples.values() for sample in same_image]
     number = len(reading.files)
@@ -118,10 +119,10 @@ def _mention_unlisted(listing: Listing, pictures: Iterable[Picture], findings: F
 def _choose_splits(
     listing: Listing,
     reading: Reading,
-    pictures: dict[str, Picture],
+    pictures: dict[Key, Picture],
     index: ImageIndex,
     findings: Findings,
-) -> dict[str, str]:
+) -> dict[Key, str]:
     """The split of each picture: by split.csv, else by the layout, else by hash."""
     table = listing.root / SPLIT_TABLE
     if table.is_file():
@@ -136,14 +137,31 @@ def _choose_splits(
         return stated
     if reading.title == counted.TITLE:
         return dict.fromkeys(pictures, "test")
-    names = {_hashed_name(picture, listing.root): key for key, picture in pictures.items()}
-    split_of = hash_splits(names, findings)
-    return {key: split_of[name] for name, key in names.items()}
+    return _hashed_splits(pictures, listing.root, findings)
+
+
+def _hashed_splits(pictures: dict[Key, Picture], root: Path, findings: Findings) -> dict[Key, str]:
+    """The split of each picture by its name. Pages of a file share one, if there are files enough.
+
+    Pages of a stack look alike, so that a page of another split would be known already.
+    """
+    files = {key: _hashed_name(picture, root) for key, picture in pictures.items()}
+    names = files
+    if len(set(files.values())) < len(SPLITS):
+        stacks = {path for path, page in pictures if page > 1}
+        names = {k: f"{name}#{k[1]}" if k[0] in stacks else name for k, name in files.items()}
+        if stacks:
+            findings.warnings.append(
+                "pages of one file are divided among train, val and test, so val and test may "
+                "err less than on images of other files"
+            )
+    split_of = hash_splits(dict.fromkeys(names.values()), findings)
+    return {key: split_of[name] for key, name in names.items()}
 
 
 def _stated_splits(
-    listing: Listing, reading: Reading, pictures: dict[str, Picture]
-) -> dict[str, str]:
+    listing: Listing, reading: Reading, pictures: dict[Key, Picture]
+) -> dict[Key, str]:
     """Splits as annotations, data.yaml or the names of folders state them."""
     folders: dict[Path, str] = {}
     lists: dict[str, str] = {}
@@ -172,24 +190,31 @@ def _hashed_name(picture: Picture, root: Path) -> str:
 
 
 def _read_splits(
-    path: Path, pictures: dict[str, Picture], index: ImageIndex, findings: Findings
-) -> dict[str, str]:
+    path: Path, pictures: dict[Key, Picture], index: ImageIndex, findings: Findings
+) -> dict[Key, str]:
     homes = [path.parent / IMAGES, path.parent]
-    by_name = {picture.name: key for key, picture in pictures.items()}
-    split_of: dict[str, str] = {}
+    by_name = {picture.name: [key] for key, picture in pictures.items()}
+    pages_of: dict[str, list[Key]] = {}
+    for key in pictures:
+        pages_of.setdefault(key[0], []).append(key)
+    split_of: dict[Key, str] = {}
     for line, cells in read_table(path, ("image", "split")).rows:
         name = written_name(cells["image"])
         split = SPLIT_NAMES.get(cells["split"].lower())
         found = index.find(name, homes)
-        key = os.path.realpath(found.path) if found else by_name.get(name)
+        if found is None:
+            keys = by_name.get(name, [])
+        else:
+            real = os.path.realpath(found.path)
+            keys = [(real, found.page)] if found.page else pages_of.get(real, [])
         if split is None:
             kind = f"rows of {path.name} whose split is not {', '.join(SPLITS)}"
             findings.add(kind, f"line {line} ({cells['split']!r})")
-        elif key is None:
+        elif found is None and not keys:
             missing = f"{IMAGES}/{name} (in {path.name}){index.suggest(name)}"
             findings.add("missing images", missing)
-        elif split_of.setdefault(key, split) != split:
-            findings.add("images in two splits", f"{name} ({split_of[key]}, {split})")
+        elif others := {split_of.setdefault(key, split) for key in keys} - {split}:
+            findings.add("images in two splits", f"{name} ({', '.join([*others, split])})")
     for key, picture in pictures.items():
         if key not in split_of:
             findings.add(f"images without a split in {path.name}", picture.name)

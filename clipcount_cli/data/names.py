@@ -17,7 +17,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 _SIMILAR = 0.75  # share of common characters from which a name is suggested
-_PAGE = re.compile(r"(.+)#[1-9]\d*")  # as `batch --page all` calls it
+_PAGE = re.compile(r"(.+)#([1-9]\d*)", re.DOTALL)
 _FOREIGN = re.compile(r"[A-Za-z]:/|/|\.\./|[a-z][a-z0-9+.-]+://")  # a path of another place
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
@@ -40,6 +40,20 @@ def spelling(name: str) -> str:
     """What all spellings of one name have in common: composed accents, a lower-case suffix."""
     stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
     return stem + dot + suffix.lower()
+
+
+def page_name(image: str, page: int) -> str:
+    """The name of a page (from 1) of an image."""
+    return f"{image}#{page}"
+
+
+def split_page(name: str) -> tuple[str, int] | None:
+    """The image and the page in a name that `page_name` made, or None.
+
+    Only for names that no file has: a file may be called `a.tif#3`.
+    """
+    named = _PAGE.fullmatch(name)
+    return (named[1], int(named[2])) if named else None
 
 
 class Spellings:
@@ -75,6 +89,7 @@ class Located(NamedTuple):
 
     path: Path
     exact: bool  # False: only the last parts of the name fit
+    page: int | None = None  # from 1, if the name has one
 
 
 class ImageIndex:
@@ -94,10 +109,18 @@ class ImageIndex:
             self._by_base[spelling(PurePosixPath(name).name)].append(name)
 
     def find(self, name: str, homes: Sequence[Path]) -> Located | None:
-        """The image called `name` in one of `homes`, else the one whose path ends most alike."""
-        plain = without_escapes(name)
-        found = self._find(name, homes)
-        return self._find(plain, homes) if found is None and plain != name else found
+        """The image called `name` in one of `homes`, else the one whose path ends most alike.
+
+        `a.tif#3` is a page of `a.tif`, unless a file has that name.
+        """
+        written = list(dict.fromkeys([name, without_escapes(name)]))
+        for each in written:
+            if (found := self._find(each, homes)) is not None:
+                return found
+        for file, page in filter(None, map(split_page, written)):
+            if (found := self._find(file, homes)) is not None:
+                return found._replace(page=page)
+        return None
 
     def _find(self, name: str, homes: Sequence[Path]) -> Located | None:
         for home in homes:
@@ -126,10 +149,7 @@ class ImageIndex:
         return Located(found[0], True) if len(found) == 1 else None
 
     def suggest(self, name: str) -> str:
-        """` (did you mean "x"?)` if an image has a similar name; what it is if it is a page."""
-        page = _PAGE.fullmatch(name)
-        if page and (known := self._most_alike(page[1])) is not None:
-            return f" (a page of {known}, of which only the first is read: save pages as images)"
+        """` (did you mean "x"?)` if an image has a similar name."""
         return self._spellings.suggest(name)
 
     def _most_alike(self, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Merge annotations by image file, however often and under whichever names it is listed.
+"""Merge annotations by image, however often and under whichever names it is listed.
 
 recognise.py, names.py -> [pictures.py] -> custom.py. An object listed twice at the same place, in
 one file or in two spellings of an image's name, counts once.
@@ -26,6 +26,8 @@ _BESIDE = (IMAGES, "JPEGImages", "data")  # where exporters put images, seen fro
 # folders whose names do not describe what their images show
 _STRUCTURAL = {*(folder.lower() for folder in _BESIDE), "image", "labels", "annotations", "default"}
 
+Key = tuple[str, int]  # the real path of an image file, and the page of it, from 1
+
 
 @dataclass
 class Picture:
@@ -42,6 +44,11 @@ class Picture:
     split: str | None = None
     in_fractions: bool = False
     respelt: dict[str, str] = field(default_factory=dict)  # prompts under their first spelling
+    page: int | None = None  # of a stack, from 1, if the name has one
+
+    @property
+    def key(self) -> Key:
+        return os.path.realpath(self.path), self.page or 1
 
     @property
     def prompts(self) -> list[str]:
@@ -75,15 +82,16 @@ class Picture:
 
 def gather(
     images: Iterable[AnnotatedImage], index: ImageIndex, findings: Findings
-) -> dict[str, Picture]:
-    """One picture per image file, under the file's real path, in the order of the annotations."""
+) -> dict[Key, Picture]:
+    """One picture per image file or page of one, in the order of the annotations."""
     homes = _Homes(index)
-    pictures: dict[str, Picture] = {}
+    pictures: dict[Key, Picture] = {}
     for image in images:
         name, found = _locate(image, index, homes.of(image))
         path = found.path if found else homes.of(image)[0] / name
-        picture = Picture(name, path, found.exact if found else True)
-        known = pictures.setdefault(os.path.realpath(path), picture)
+        exact, page = (found.exact, found.page) if found else (True, None)
+        picture = Picture(name, path, exact, page=page)
+        known = pictures.setdefault(picture.key, picture)
         if known is not picture:
             known.also.append(name)
             if not (known.exact or picture.exact) and known.name != name:
@@ -202,7 +210,7 @@ def add_negatives(pictures: Sequence[Picture], findings: Findings) -> None:
 def to_pixels(pictures: Sequence[Picture]) -> None:
     """Turn fractions of width and height into pixels of the upright image."""
     with ThreadPoolExecutor(HEADER_READERS) as pool:
-        headers = list(pool.map(read_header, (picture.path for picture in pictures)))
+        headers = list(pool.map(lambda each: read_header(each.path, each.page), pictures))
     for picture, header in zip(pictures, headers, strict=True):
         width, height = header.size if header else (1, 1)  # reading its pixels reports the reason
         for by_source in picture.points.values():
@@ -210,7 +218,7 @@ def to_pixels(pictures: Sequence[Picture]) -> None:
                 by_source[source] = [(x * width, y * height) for x, y in points]
 
 
-def to_samples(pictures: dict[str, Picture], findings: Findings) -> dict[str, list[Sample]]:
+def to_samples(pictures: dict[Key, Picture], findings: Findings) -> dict[Key, list[Sample]]:
     """One sample per prompt of each picture; objects listed twice are counted once."""
     doubled: list[str] = []
     samples = {key: [*_samples(picture, doubled, findings)] for key, picture in pictures.items()}
@@ -240,6 +248,7 @@ def _samples(picture: Picture, doubled: list[str], findings: Findings) -> Iterat
             stated_size=picture.size,
             count=picture.counts.get(prompt),
             uncounted=frozenset(picture.uncounted),
+            page=picture.page,
         )
 
 

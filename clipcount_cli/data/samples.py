@@ -17,13 +17,14 @@ from PIL import Image
 
 from clipcount_cli.errors import UsageError
 
+Source = tuple[Path, int]  # an image file and its page, from 1
 Protocol = Literal["fsc147", "carpk", "shanghaitech", "own"]
 FSC147_MULTIPLE_PX = 16  # its evaluation rounds both sides down to multiples of CLIP's patch
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The objects of one prompt in one image. Samples of the same image share `image`."""
+    """The objects of one prompt in one image. Samples of the same image share `source`."""
 
     name: str  # as the data set calls the picture
     image: Path
@@ -33,6 +34,12 @@ class Sample:
     stated_size: tuple[int, int] | None = None  # (width, height) by the annotations
     count: int | None = None  # the true count, if it is known without positions
     uncounted: frozenset[str] = frozenset()  # what else the picture shows, without a true count
+    page: int | None = None  # of a stack, from 1; None: the first, as nothing else was named
+
+    @property
+    def source(self) -> Source:
+        """Which file, and which page of it, the pixels are read from."""
+        return self.image, self.page or 1
 
     @property
     def truth(self) -> int:
@@ -69,9 +76,15 @@ class Dataset:
 
 def prepare(sample: Sample) -> Prepared:
     """Read a sample's image and lay it out by its protocol; ImageReadError if it cannot be read."""
-    from clipcount_cli.counting.images import read_image
+    return prepare_pixels(sample, read_pixels(sample))
 
-    return prepare_pixels(sample, read_image(sample.image, sample.name).pixels)
+
+def read_pixels(sample: Sample) -> np.ndarray:
+    """The image of a sample, (H, W, 3) uint8; ImageReadError if it cannot be read."""
+    from clipcount_cli.counting.images import read_image
+    from clipcount_cli.counting.stacks import Selection
+
+    return read_image(sample.image, sample.name, Selection(sample.page)).pixels
 
 
 def prepare_pixels(sample: Sample, pixels: np.ndarray) -> Prepared:
@@ -120,7 +133,7 @@ def _clamp(points_px: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 def _distinct(samples: Iterable[Sample]) -> tuple[Sample, ...]:
     """Each sample once: val_coco lists pictures that val lists too."""
-    return tuple({(sample.image, sample.prompt): sample for sample in samples}.values())
+    return tuple({(sample.source, sample.prompt): sample for sample in samples}.values())
 
 
 def as_points(rows: object) -> np.ndarray:
@@ -138,7 +151,7 @@ def as_points(rows: object) -> np.ndarray:
 
 def by_image(samples: Iterable[Sample]) -> list[list[Sample]]:
     """The samples of each image together, so that it is read and encoded once."""
-    groups: dict[Path, list[Sample]] = {}
+    groups: dict[Source, list[Sample]] = {}
     for sample in samples:
-        groups.setdefault(sample.image, []).append(sample)
+        groups.setdefault(sample.source, []).append(sample)
     return list(groups.values())

@@ -84,9 +84,9 @@ def hold_out(splits: Mapping[str, list[Sample]]) -> dict[str, list[Sample]]:
     train = splits["train"]
     tenth = max(1, round(len(train) * _HELD_OUT)) if len(train) > 1 else 0
     by_hash = sorted(train, key=lambda sample: hash_fraction(sample.name))
-    held_out = {sample.image for sample in by_hash[:tenth]}
-    kept = [sample for sample in train if sample.image not in held_out]
-    val = [sample for sample in train if sample.image in held_out]
+    held_out = {sample.source for sample in by_hash[:tenth]}
+    kept = [sample for sample in train if sample.source not in held_out]
+    val = [sample for sample in train if sample.source in held_out]
     return {"train": kept, "val": val, **{k: v for k, v in splits.items() if k != "train"}}
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
+
+from clipcount_cli.data.samples import Source
 
 _PERCENT = 100.0
 _SLACK = 0.02  # how far rounding, or an object at the edge, may carry a fraction beyond 0 and 1
@@ -18,7 +19,7 @@ _CHANCE = 1e-3  # that positions in pixels all lie within 0 to 100, below which 
 Size = tuple[int, int]
 
 
-def in_fractions(points_px: Mapping[Path, np.ndarray]) -> list[Path]:
+def in_fractions(points_px: Mapping[Source, np.ndarray]) -> list[Source]:
     """The images all of whose points, (K, 2), lie in 0..1, which are fractions of their sides.
 
     Several points between the pixels of a corner are enough: no two objects lie in one pixel. One
@@ -42,7 +43,7 @@ def _uneven(points: np.ndarray) -> int:
     return int((inside & (points != np.round(points)).any(axis=1)).sum())
 
 
-def look_like_percent(points_px: Mapping[Path, np.ndarray], sizes: Mapping[Path, Size]) -> bool:
+def look_like_percent(points_px: Mapping[Source, np.ndarray], sizes: Mapping[Source, Size]) -> bool:
     """Whether all points lie in 0..100, which would be a rare chance if they were pixels."""
     log_chance = 0.0
     for path, points in points_px.items():

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from clipcount_cli import distributed
 from clipcount_cli.counting.prompts import disjoint_prompts
-from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
+from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels, read_pixels
 from clipcount_cli.errors import CountError, ImageReadError
 from clipcount_cli.evaluation.metrics import EvalRow, mean
 
@@ -118,6 +118,7 @@ class Question:
                 absent_mean if laid_out.truth > 0 else None,
                 tiles,
                 message,
+                sample.source[1],
             )
             for sample, laid_out in zip(self.picture, self.prepared, strict=True)
         ]
@@ -125,7 +126,10 @@ class Question:
 
 def failed_rows(picture: Sequence[Sample], reason: str) -> list[EvalRow]:
     """The rows of a picture that cannot be counted."""
-    return [EvalRow(s.name, s.image, s.prompt, s.truth, None, message=reason) for s in picture]
+    return [
+        EvalRow(s.name, s.image, s.prompt, s.truth, None, message=reason, page=s.source[1])
+        for s in picture
+    ]
 
 
 def share_of(samples: Sequence[Sample], prompt_check: bool) -> tuple[list[list[Sample]], list[str]]:
@@ -145,9 +149,7 @@ def _count_picture(counter: CountsPixels, question: Question, tiles: Tiles) -> l
 
 
 def _read_and_prepare(picture: Sequence[Sample]) -> list[Prepared]:
-    from clipcount_cli.counting.images import read_image
-
-    pixels = read_image(picture[0].image, picture[0].name).pixels
+    pixels = read_pixels(picture[0])
     return [prepare_pixels(sample, pixels) for sample in picture]
 
 

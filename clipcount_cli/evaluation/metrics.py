@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from clipcount_cli.data.samples import Source
+
 LEFT_OUT = 2  # images of largest truth, which carry most of the RMSE on FSC-147's test split
 
 
@@ -31,6 +33,12 @@ class EvalRow:
     absent_mean: float | None = None  # mean count of the split's classes that are not in it
     tiles: int = 1  # how many times 384 px the shorter side was resized to
     message: str = ""  # of a counted image: what may make its count wrong
+    page: int = 1  # of the file at `path`
+
+    @property
+    def source(self) -> Source:
+        """Which image: rows of several prompts share it."""
+        return self.path, self.page
 
     @property
     def error(self) -> float | None:
@@ -77,8 +85,8 @@ class Metrics:
         there = truth > 0
         nmn, pccn = _prompt_check(done)
         return cls(
-            images=len({row.path for row in rows}),
-            failed=len({row.path for row in rows if row.count is None}),
+            images=len({row.source for row in rows}),
+            failed=len({row.source for row in rows if row.count is None}),
             mae=mean(np.abs(error)),
             rmse=_root_mean(squared),
             nae=mean(np.abs(error[there]) / truth[there]),
@@ -99,22 +107,22 @@ def worst(rows: Iterable[EvalRow], number: int) -> list[EvalRow]:
 
 def _but_the_largest(rows: Sequence[EvalRow]) -> list[int]:
     """The places of all rows but those of the `LEFT_OUT` images of largest truth."""
-    largest: dict[Path, float] = {}
+    largest: dict[Source, float] = {}
     for row in rows:
-        largest[row.path] = max(row.truth, largest.get(row.path, 0.0))
-    left_out = sorted(largest, key=lambda path: -largest[path])[:LEFT_OUT]
-    return [place for place, row in enumerate(rows) if row.path not in left_out]
+        largest[row.source] = max(row.truth, largest.get(row.source, 0.0))
+    left_out = sorted(largest, key=lambda source: -largest[source])[:LEFT_OUT]
+    return [place for place, row in enumerate(rows) if row.source not in left_out]
 
 
 def _prompt_check(rows: Iterable[EvalRow]) -> tuple[float | None, float | None]:
     """NMN and PCCN over the images that were also counted for absent classes."""
-    shares: dict[Path, list[float]] = defaultdict(list)
-    leads: dict[Path, list[float]] = defaultdict(list)
+    shares: dict[Source, list[float]] = defaultdict(list)
+    leads: dict[Source, list[float]] = defaultdict(list)
     for row in rows:
         if row.absent_mean is not None and row.count is not None:
             lead = abs(row.truth - row.absent_mean) - abs(row.truth - row.count)
-            leads[row.path].append((np.sign(lead) + 1) / 2)  # positive: nearer; a tie counts half
-            shares[row.path].append(row.absent_mean / row.truth)
+            leads[row.source].append((np.sign(lead) + 1) / 2)  # positive: nearer; a tie counts half
+            shares[row.source].append(row.absent_mean / row.truth)
     nmn = mean(np.array([np.mean(values) for values in shares.values()]))
     pccn = mean(np.array([np.mean(values) for values in leads.values()]))
     return nmn, None if pccn is None else 100 * pccn

@@ -207,9 +207,9 @@ def write_worst(
     from clipcount_cli.counting.images import write_image
 
     folder.mkdir(parents=True, exist_ok=True)
-    sample_of = {(sample.image, sample.prompt): sample for sample in samples}
+    sample_of = {(sample.source, sample.prompt): sample for sample in samples}
     for place, row in enumerate(worst(rows, WORST_SHOWN), start=1):
-        pixels = prepare(sample_of[row.path, row.prompt]).pixels
+        pixels = prepare(sample_of[row.source, row.prompt]).pixels
         (result,) = counter.count_pixels(pixels, [row.prompt], row.tiles)
         captioned = replace(result, prompt=f"{row.prompt} (true: {row.truth})")
         write_image(folder / f"{place:02d}_{row.path.stem}.png", panels(pixels, [captioned]))

@@ -18,11 +18,17 @@ from numpy.typing import NDArray
 
 from clipcount_cli import console
 from clipcount_cli.config import WindowConfig
-from clipcount_cli.counting.images import read_image
 from clipcount_cli.counting.notices import over_images
 from clipcount_cli.counting.plausibility import size_notice
 from clipcount_cli.counting.windows import Pixels, resize_shorter_side
-from clipcount_cli.data.samples import Prepared, Sample, by_image, prepare_pixels
+from clipcount_cli.data.samples import (
+    Prepared,
+    Sample,
+    Source,
+    by_image,
+    prepare_pixels,
+    read_pixels,
+)
 from clipcount_cli.errors import DataError, ImageReadError, quantity, shortened
 from clipcount_cli.files import write_error
 
@@ -41,6 +47,11 @@ class TrainingImage:
     points_px: dict[str, Points]  # prompt -> (K, 2) as (x, y) in `pixels`
     truths: dict[str, int] = field(default_factory=dict)  # prompt -> count by the data's protocol
     remark: str = ""  # what limits what can be learned from it
+    page: int = 1  # of the file at `path`
+
+    @property
+    def source(self) -> Source:
+        return self.path, self.page
 
     def prepared(self, samples: Sequence[Sample]) -> list[Prepared]:
         """What `evaluation` needs, without reading the file again."""
@@ -106,7 +117,7 @@ def read_photos(
 
 def _read(picture: Sequence[Sample], tiles: int) -> TrainingImage | ImageReadError:
     try:
-        pixels = read_image(picture[0].image, picture[0].name).pixels
+        pixels = read_pixels(picture[0])
     except ImageReadError as error:
         return error
     laid_out = [prepare_pixels(sample, pixels) for sample in picture]
@@ -120,4 +131,5 @@ def _read(picture: Sequence[Sample], tiles: int) -> TrainingImage | ImageReadErr
     }
     truths = {s.prompt: p.truth for s, p in zip(picture, laid_out, strict=True)}
     remark = notice.brief if notice else ""
-    return TrainingImage(picture[0].name, picture[0].image, resized, points, truths, remark)
+    path, page = picture[0].source
+    return TrainingImage(picture[0].name, path, resized, points, truths, remark, page)

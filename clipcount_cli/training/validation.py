@@ -43,14 +43,14 @@ def validation_of(
     The prompt check, which queries every absent class, takes the same few images each time.
     tiles: how many times 384 px the shorter side of the images has.
     """
-    by_path = {image.path: image for image in images}
+    by_source = {image.source: image for image in images}
     pictures = by_image(samples)
     step = max(1, -(-len(pictures) // CHECKED_IMAGES))  # spread: classes often lie in order
     few = [s for picture in pictures[::step] for s in picture]
     others = [s for n, picture in enumerate(pictures) if n % step for s in picture]
 
     def load(same_image: Sequence[Sample]) -> list[Prepared]:
-        return by_path[same_image[0].image].prepared(same_image)
+        return by_source[same_image[0].source].prepared(same_image)
 
     def validate(model: ClipCount) -> LogRow:
         counter = Counter(as_loaded(model, precision), "training", "", precision)

@@ -323,14 +323,6 @@ def test_a_missing_image_comes_with_the_name_that_may_be_meant(tmp_path):
     assert 'images/IMG_001.jpeg (did you mean "images/IMG_001.jpg"?)' in refusal(tmp_path)
 
 
-def test_a_page_of_a_stack_is_refused_as_what_it_is(tmp_path):
-    own(tmp_path, rows(names=["a.tif#2"]), ["a.tif"])
-
-    assert "images/a.tif#2 (a page of images/a.tif, of which only the first is read" in refusal(
-        tmp_path
-    )
-
-
 def test_two_files_that_annotate_an_image_differently_are_refused(tmp_path):
     make_own(tmp_path, [], ["a.jpg"])
     (tmp_path / "points.csv").unlink()
