@@ -19,6 +19,7 @@ from clipcount_cli.batch.report import Thumbnails, script_json, thumbnails_path,
 from clipcount_cli.batch.rows import ResultRow
 from clipcount_cli.batch.summary import totals
 
+PDFTOTEXT = shutil.which("pdftotext")
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 ATTACK = "<img src=x onerror=alert(1)>.jpg"
 SETTINGS = {
@@ -209,6 +210,25 @@ def test_a_click_on_a_thumbnail_enlarges_it(visit):
     assert visit.larger > 3
     assert visit.turned == f"{second.count:.1f}{second.prompt}{second.image}"
     assert visit.closed
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not (CHROMIUM and PDFTOTEXT), reason="no chromium, or no pdftotext, here")
+def test_the_printed_table_repeats_its_header_on_every_page(tmp_path):
+    make_report(tmp_path / "report.html", 40)
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'p'}"]
+    printed = tmp_path / "report.pdf"
+    subprocess.run(
+        [CHROMIUM, *flags, f"--print-to-pdf={printed}", f"file://{tmp_path / 'report.html'}"],
+        capture_output=True,
+        timeout=240,
+    )
+
+    text = subprocess.run([PDFTOTEXT, "-layout", printed, "-"], capture_output=True, check=True)
+
+    pages = text.stdout.decode().split("\f")[:-1]
+    assert len(pages) > 2
+    assert all(re.search(r"image +prompt +count +status +size", page) for page in pages)
 
 
 @pytest.mark.browser
