@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _REORDERING = frozenset(
     "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
+# Seconds over which speed is averaged: a network changes, and a step of training may take a minute.
+_BYTES_WINDOW_S, _STEPS_WINDOW_S = 30, 600
 _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
@@ -160,6 +162,15 @@ class ProgressBar:
         """Advance by `steps`; `note` (failures, a loss) replaces the text after the bar."""
         self._update(advance=steps, note=note)
 
+    def start_at(self, completed: int, total: float | None = None) -> None:
+        """Begin at what an earlier run completed: speed and time left are measured from now on.
+
+        They include the wait for the first steps, which often arrive together.
+        """
+        if self._drawn is not None and self._task is not None:
+            self._drawn.reset(self._task, completed=completed, total=total)
+            self._drawn.advance(self._task, 0)
+
     def restart(self, completed: float = 0, total: float | None = None) -> None:
         """Set the bar to `completed` of `total`, once that is known or has changed."""
         self._update(completed=completed, total=total)
@@ -182,9 +193,18 @@ def progress(title: str, total: float | None = None, unit: str = "") -> Iterator
         return
     from rich.progress import Progress
 
-    columns = _bar_columns(unit)
-    with Progress(*columns, console=_stderr(), expand=True, transient=True) as drawn:
-        yield ProgressBar(drawn, drawn.add_task(printable(title), total=total, note=""))
+    window_s = _BYTES_WINDOW_S if unit == "bytes" else _STEPS_WINDOW_S
+    drawn = Progress(
+        *_bar_columns(unit),
+        console=_stderr(),
+        speed_estimate_period=window_s,
+        transient=True,
+        expand=True,
+    )
+    with drawn:
+        bar = ProgressBar(drawn, drawn.add_task(printable(title), total=total, note=""))
+        bar.start_at(0)
+        yield bar
 
 
 def _bar_columns(unit: str) -> list[ProgressColumn]:

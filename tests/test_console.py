@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from rich.progress import Progress
 
 from clipcount_cli import console
 from clipcount_cli.counting.results import Line
@@ -149,6 +150,46 @@ def test_bar_and_time_left_are_visible_at_every_width(monkeypatch, columns):
     assert "━" in shown
     assert "1234/16600" in shown
     assert re.search(r"(\d|-):(\d|-){2}:(\d|-){2}", shown)
+
+
+class Clock:
+    """A bar whose seconds pass when the test says so."""
+
+    def __init__(self, completed=0, total=1000):
+        self.now = 100.0
+        self._drawn = Progress(
+            get_time=lambda: self.now, speed_estimate_period=console._STEPS_WINDOW_S
+        )
+        self.bar = console.ProgressBar(self._drawn, self._drawn.add_task("counting", total=total))
+        self.bar.start_at(completed)
+
+    def after(self, seconds, *steps):
+        """Advance by all `steps`, a moment apart."""
+        self.now += seconds
+        for each in steps:
+            self.bar.advance(each)
+            self.now += 1e-4
+        return self._drawn.tasks[0]
+
+
+def test_the_speed_of_rows_that_arrive_together_counts_the_wait_for_them():
+    clock = Clock()
+
+    assert clock.after(0).speed is None
+    assert clock.after(2, 3, 3, 3, 3).speed == pytest.approx(6, rel=0.01)
+    assert clock.after(2, 12).speed == pytest.approx(6, rel=0.01)
+    assert clock.after(0).time_remaining == pytest.approx(976 / 6, abs=2)
+
+
+def test_the_speed_of_a_continued_run_leaves_out_what_was_done_before():
+    assert Clock(completed=900).after(4, 4, 4).speed == pytest.approx(2, rel=0.01)
+
+
+def test_the_time_left_is_known_for_steps_of_a_minute():
+    clock = Clock(total=100)
+    clock.after(60, 1)
+
+    assert clock.after(60, 1).time_remaining == pytest.approx(98 * 60, rel=0.01)
 
 
 def test_rich_is_not_imported_until_something_is_said():

@@ -298,7 +298,7 @@ class _Writer:
     def write(self, outcomes: Iterator[Outcome]) -> None:
         """Write each outcome as it comes, its thumbnails first."""
         with console.progress("counting", self.results.planned, "rows") as bar:
-            bar.restart(self.done)
+            bar.start_at(self.done)
             for outcome in outcomes:
                 rows = rows_of(outcome, self.weights)
                 if self.thumbnails is not None:
@@ -308,7 +308,9 @@ class _Writer:
                     self.streamed += rows
                 self.done += len(outcome.job.prompts)
                 self.failed += sum(row.failed for row in rows)
-                bar.advance(len(rows), f"{self.failed} failed" if self.failed else "")
+                bar.advance(
+                    len(outcome.job.prompts), f"{self.failed} failed" if self.failed else ""
+                )
                 if self.request.fail_fast and outcome.fault:
                     raise ClipCountError(
                         f"stopped at the first failure: {outcome.fault}", hint=self._resume_hint()

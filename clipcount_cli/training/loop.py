@@ -114,7 +114,7 @@ class _Run:
         trainer, plan = self.trainer, self.trainer.plan
         ahead = prefetched(batches, trainer, plan.steps)
         with console.progress("training", plan.steps, "steps") as bar, ahead as prepared:
-            bar.restart(trainer.step_number, plan.steps)
+            bar.start_at(trainer.step_number, plan.steps)
             self._finish_epoch(interruption, bar)  # if the run was stopped while it validated
             while trainer.step_number < plan.steps:
                 self._step(prepared)

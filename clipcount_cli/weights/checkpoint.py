@@ -210,6 +210,15 @@ def expected_shapes(
     return {name: shape for name, shape in shapes.items() if name.startswith(prefix)}
 
 
+def parameter_names(
+    config: ModelConfig, holds: Holds = "model", where: Path | None = None
+) -> list[str]:
+    """The tensors that training can change; what is fixed beside them is no parameter."""
+    prefix = "clip." if holds == "clip" else ""
+    names = (name for name, _ in empty_model(config, where).named_parameters())
+    return [name for name in names if name.startswith(prefix)]
+
+
 def _shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
 

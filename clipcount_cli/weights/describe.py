@@ -41,6 +41,7 @@ def info_lines(weights: str) -> Iterator[str]:
         header = checkpoint.read_header(path)
         metadata = checkpoint.read_metadata(path)
         sha256 = verified_digest(path)
+        names = checkpoint.parameter_names(metadata.config, metadata.holds, path)
     config = to_json(metadata.config)
     taught, bank = config.pop("taught"), config.pop("bank")
     if vocabulary := config["clip"].pop("vocabulary"):
@@ -53,7 +54,7 @@ def info_lines(weights: str) -> Iterator[str]:
             "size": size_in_words(path.stat().st_size),
             "sha256": sha256,
             "holds": "CLIP alone" if metadata.holds == "clip" else "a counting model",
-            "parameters": f"{sum(map(math.prod, header.shapes.values())):,}",
+            "parameters": f"{sum(math.prod(header.shapes.get(name, (0,))) for name in names):,}",
             "licence": metadata.origin.get("licence") or "unknown",
             "taught": f"{quantity(len(taught), 'word')}: {', '.join(taught)}"
             if taught
