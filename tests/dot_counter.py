@@ -12,6 +12,7 @@ from scipy.ndimage import center_of_mass, label
 
 from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.prompts import bpe_ids
 
 REACH_PX = 12  # of one object's density
 DARK = 110
@@ -21,12 +22,16 @@ SPOT = (DENSITY_SCALE * _BELL / _BELL.sum()).astype(np.float32)
 
 
 class DotCounter(Counter):
-    """Counts dots of at least `smallest_px`; `shares` says which part of them a prompt gets."""
+    """Counts dots of at least `smallest_px`; `shares` says which part of them a prompt gets.
+
+    describing: words that are left out of a prompt to find its noun.
+    """
 
     def __init__(
         self,
         smallest_px: float = 10.0,
         taught: tuple[str, ...] = ("dots", "objects"),
+        describing: str = "",
         **shares: float,
     ) -> None:
         self.smallest_px = smallest_px
@@ -35,6 +40,7 @@ class DotCounter(Counter):
         self.device = torch.device("cpu")
         config = SimpleNamespace(taught=taught, bank=(), readout="eot", template="{}")
         config.context_tokens = 0
+        config.attribute_ids = tuple(bpe_ids(describing))
         config.clip = SimpleNamespace(compact=False, vocabulary=(), context_length=77)
         self.model: Any = SimpleNamespace(config=config)
         self.windows_seen = 0

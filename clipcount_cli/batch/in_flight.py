@@ -41,7 +41,7 @@ class ImageInFlight:
 
     place: int  # in the order of the jobs
     job: Job
-    prompts: tuple[str, ...]  # the job's, and perhaps the generic one to compare with
+    prompts: tuple[str, ...]  # the job's, and those to compare their counts with
     reading: Future[tuple[Prepared, Source]] | None = None  # until it is read
     prepared: Prepared = field(init=False)  # once it is read
     source: Source | None = None  # until it is encoded

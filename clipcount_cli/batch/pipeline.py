@@ -41,7 +41,6 @@ from clipcount_cli.batch.tasks import Stage, Tasks
 from clipcount_cli.counting.counter import Counter, CountResult, Tiles
 from clipcount_cli.counting.images import DecodedImage, read_image
 from clipcount_cli.counting.notices import as_message
-from clipcount_cli.counting.plausibility import generic_prompt
 from clipcount_cli.counting.scale import MAX_TILES
 from clipcount_cli.counting.windows import (
     Pixels,
@@ -93,6 +92,7 @@ class Pipeline:
     on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
     view: Callable[[Pixels], Pixels] | None = None
     read: Callable[[Job], DecodedImage] = read_job
+    judges: bool = True  # notes compare counts with those of further prompts
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
         """Yield an outcome per job, in order; once `stop` is true, only finish what was started."""
@@ -119,11 +119,6 @@ class Pipeline:
     def on_gpu(self) -> bool:
         """Whether the network has a device of its own."""
         return self.counter.device.type != "cpu"
-
-    @property
-    def generic(self) -> str | None:
-        """The prompt that every count is compared with, if these weights have one."""
-        return generic_prompt(self.counter.model.config)
 
     def prepare(self, job: Job) -> tuple[Prepared, Pixels]:
         """Read and resize the image of a job."""
@@ -168,12 +163,10 @@ class Pipeline:
     def _note(self, image: ImageInFlight, prompt: int) -> str:
         """What to know about a count, for the message of its row."""
         named = None
-        if self.generic is not None:
-            generic_count, _ = image.results[image.prompts.index(self.generic)]
-            count, _ = image.results[prompt]
-            size_px, tiles = min(image.prepared.size), image.prepared.tiles
+        if self.judges:
+            count_of = {name: image.results[n][0] for n, name in enumerate(image.prompts)}
             named = self.counter.name_notice(
-                image.prompts[prompt], count, generic_count, size_px, tiles
+                image.prompts[prompt], count_of, min(image.prepared.size), image.prepared.tiles
             )
         return as_message([*image.prepared.notices, *([] if named is None else [named])])
 
@@ -237,8 +230,7 @@ class _PipelineRun:
             self._start(job)
 
     def _start(self, job: Job) -> None:
-        generic = self.pipeline.generic
-        compared = () if generic in (None, *job.prompts) else (generic,)
+        compared = self.pipeline.counter.references(job.prompts) if self.pipeline.judges else ()
         image = ImageInFlight(self.order.start(), job, (*job.prompts, *compared))
         self.held[image.place] = image
         image.reading = self.tasks.submit(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
 import numpy as np
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipcount_cli.config import DENSITY_SCALE, GENERIC_PROMPT, WindowConfig
-from clipcount_cli.counting.compact import CompactClipCount
+from clipcount_cli.config import DENSITY_SCALE, EOT, GENERIC_PROMPT, WindowConfig
+from clipcount_cli.counting.compact import CompactClipCount, without_attributes
 from clipcount_cli.counting.image_like import ImageLike, decode
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
 from clipcount_cli.counting.notices import Notice
@@ -28,7 +28,14 @@ from clipcount_cli.counting.plausibility import (
     name_notice,
     size_notice,
 )
-from clipcount_cli.counting.prompts import ENDS, prompt_length, tokenize, unread_part
+from clipcount_cli.counting.prompts import (
+    ENDS,
+    bpe_ids,
+    prompt_length,
+    text_of,
+    tokenize,
+    unread_part,
+)
 from clipcount_cli.counting.results import CountResult, Counts, kept_view
 from clipcount_cli.counting.scale import Comparison, choose_tiles, compare_sizes, most_tiles
 from clipcount_cli.counting.stacks import Page, Selection
@@ -100,17 +107,12 @@ class Counter:
         """Count in (H, W, 3) uint8 RGB, and note what may make a count wrong."""
         asked = checked(prompts, tiles)
         chosen, size_notice = self.settle_tiles(pixels, tiles, asked)
-        generic = generic_prompt(self.model.config) if asked else None
-        unasked = [] if generic is None or generic in asked else [generic]
-        results = self.count_pixels(pixels, [*asked, *unasked], chosen)
-        notices = [size_notice]
-        if generic is not None:
-            any_object = next(result.count for result in results if result.prompt == generic)
-            notices += (
-                self.name_notice(r.prompt, r.count, any_object, min(pixels.shape[:2]), chosen)
-                for r in results
-            )
-        return Counts(results[: len(asked)], chosen, dict.fromkeys(filter(None, notices)))
+        results = self.count_pixels(pixels, [*asked, *self.references(asked)], chosen)
+        count_of = {result.prompt: result.count for result in results}
+        shorter_px = min(pixels.shape[:2])
+        named = (self.name_notice(prompt, count_of, shorter_px, chosen) for prompt in asked)
+        notices = filter(None, (size_notice, *named))
+        return Counts(results[: len(asked)], chosen, dict.fromkeys(notices))
 
     def count_pixels(
         self, pixels: Pixels, prompts: str | Sequence[str], tiles: int = 1
@@ -255,15 +257,41 @@ class Counter:
         """Note if an image (H, W, 3) seen with `tiles` was shrunk so far that objects vanish."""
         return size_notice(min(pixels.shape[:2]), tiles, self.windows.side_px)
 
+    def references(self, prompts: Sequence[str]) -> tuple[str, ...]:
+        """What is counted beside `prompts` to judge their counts by: see `name_notice`."""
+        generic = generic_prompt(self.model.config)
+        if generic is None or not prompts:
+            return ()
+        wanted = dict.fromkeys((generic, *map(self.undescribed, prompts)))
+        return tuple(prompt for prompt in wanted if prompt not in prompts)
+
+    def undescribed(self, prompt: str) -> str:
+        """A prompt without the words that describe its noun, if these weights know such words."""
+        attribute_ids = self.model.config.attribute_ids
+        return _undescribed(prompt, attribute_ids) if attribute_ids else prompt
+
     def name_notice(
-        self, prompt: str, count: float, generic_count: float, shorter_px: int, tiles: int
+        self, prompt: str, count_of: Mapping[str, float], shorter_px: int, tiles: int
     ) -> Notice | None:
         """Note if few of the objects that the generic prompt finds are counted as `prompt`.
 
-        shorter_px: the image's shorter side, which is seen with `tiles`.
+        Nor as its noun alone: "white candies" may be absent, and candies there. count_of: the
+        counts of `prompt` and of its `references`; shorter_px: the image's shorter side, which is
+        seen with `tiles`.
         """
+        generic = generic_prompt(self.model.config)
+        if generic is None:
+            return None
+        named = max(count_of[prompt], count_of[self.undescribed(prompt)])
         larger = more_tiles(shorter_px, tiles, self.windows.side_px)
-        return name_notice(self.name, prompt, count, generic_count, larger)
+        return name_notice(self.name, prompt, named, count_of[generic], larger)
+
+
+@functools.lru_cache(MAX_TEXTS)
+def _undescribed(prompt: str, attribute_ids: tuple[int, ...]) -> str:
+    ids = [*bpe_ids(prompt), EOT]
+    noun = without_attributes(torch.tensor([ids]), torch.tensor(attribute_ids))[0].tolist()
+    return prompt if noun == ids else text_of(noun[: noun.index(EOT)])
 
 
 def does_not_fit(device: torch.device) -> DeviceError:

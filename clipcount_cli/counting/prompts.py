@@ -27,6 +27,11 @@ def bpe_ids(text: str) -> list[int]:
     return list(tokenizer().encode(text))
 
 
+def text_of(ids: Sequence[int]) -> str:
+    """The text of BPE ids, in lower case."""
+    return str(tokenizer().decode(ids)).strip()
+
+
 def prompt_length(config: ModelConfig) -> int:
     """How many BPE tokens a prompt may have."""
     # With readout "released", [EOT] is looked for before the learned context takes its places.

@@ -81,6 +81,7 @@ def evaluate_in_full_batches(
     share, classes = share_of(samples, prompt_check)
     questions = [Question.of(picture, load(picture), classes) for picture in share]
     pipeline = default_pipeline(BatchRequest([], "-", tiles=tiles), counter)
+    pipeline.judges = False
     pipeline.read = lambda job: DecodedImage(questions[int(job.path)].pixels)
     jobs = [
         Job(question.picture[0].name, str(number), tuple(question.prompts))

@@ -9,6 +9,7 @@ from photo_folders import batch, draw
 from small_models import SMALL, SMALL_CLIP, save_small, small_model
 
 from clipcount_cli.counting.counter import Counter
+from clipcount_cli.counting.prompts import bpe_ids
 from clipcount_cli.weights import checkpoint
 
 
@@ -48,33 +49,39 @@ def test_automatic_tiles_say_what_was_chosen(weights, tmp_path):
     assert row["message"] == "tiles 1"
 
 
-def test_a_name_that_fits_few_objects_is_doubted_in_its_row(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("prompt", "seen", "doubted"),
+    [
+        ("dots", ["objects"], True),
+        ("objects", ["objects"], False),
+        ("white dots", ["objects"], True),
+        ("white dots", ["objects", "dots"], False),  # dots are there, but none is white
+        ("old dots", ["objects", "dots"], True),  # not a word that these weights leave out
+    ],
+)
+def test_a_name_that_fits_few_objects_is_doubted_in_its_row(
+    tmp_path, monkeypatch, prompt, seen, doubted
+):
     knowing = save_small(
         tmp_path / "knowing.safetensors",
         readout="eot",
         taught=("dots", "objects"),
         clip=replace(SMALL_CLIP, vocabulary=()),
+        attribute_ids=tuple(bpe_ids("white")),
     )
     densities = Counter.densities
-    monkeypatch.setattr(  # the untrained network answers every prompt alike
-        Counter,
-        "densities",
-        lambda self, features, text: (
-            densities(self, features, text)
-            * torch.isclose(text, self.encode_prompts(["objects"])).all(1)[:, None, None]
-        ),
-    )
+
+    def of_what_is_seen(self, features, text):  # the untrained network answers every prompt alike
+        known = [torch.isclose(text, self.encode_prompts([name])).all(1) for name in seen]
+        return densities(self, features, text) * torch.stack(known).any(0)[:, None, None]
+
+    monkeypatch.setattr(Counter, "densities", of_what_is_seen)
     draw(tmp_path / "photos" / "small.png")
 
-    batch(
-        knowing, tmp_path / "photos", "--prompt", "dots", "--prompt", "objects",
-        "--csv", tmp_path / "out.csv",
-    )  # fmt: skip
+    batch(knowing, tmp_path / "photos", "--prompt", prompt, "--csv", tmp_path / "out.csv")
 
-    dots, objects = rows(tmp_path / "out.csv")
-    assert dots["count"] == "0.00"
-    assert dots["message"].endswith("objects recognized as dots")
-    assert objects["message"] == ""
+    [row] = rows(tmp_path / "out.csv")
+    assert row["message"].endswith(f"objects recognized as {prompt}") == doubted
 
 
 @pytest.mark.parametrize("extra", [[], ["--heatmaps", "{folder}/maps"]])

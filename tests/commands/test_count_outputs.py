@@ -77,6 +77,26 @@ def test_a_name_that_fits_few_objects_gets_a_hint(count, dots):
     assert "as dots" not in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("shares", "prompt", "hinted"),
+    [
+        ({"white dots": 0.1}, "white dots", False),  # dots are there, but none is white
+        ({"white cookies": 0.1, "cookies": 0.1}, "white cookies", True),
+        ({"white cookies": 0.1}, "white cookies", True),
+        ({"white cookies": 0.9}, "white cookies", False),
+        ({"white objects": 0.1}, "white objects", False),
+        ({"white": 0.1}, "white", True),  # the last word is the noun, whatever it is
+        ({"old dots": 0.1}, "old dots", True),  # not a word that these weights leave out
+    ],
+)
+def test_a_described_prompt_gets_a_hint_only_if_its_noun_fails(count, dots, shares, prompt, hinted):
+    result = count(dots, prompt, counter=DotCounter(describing="white small", **shares))
+
+    assert (f"recognizes few of them as {prompt}" in result.stderr) == hinted
+    assert result.stdout.endswith(f"\t{prompt}\n")
+    assert len(result.stdout.splitlines()) == 1
+
+
 def test_weights_without_a_generic_prompt_say_nothing_about_names(count, dots):
     result = count(dots, "dots", "cookies", counter=DotCounter(taught=("dots", "cookies")))
 
