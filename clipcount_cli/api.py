@@ -36,7 +36,7 @@ class Counter(core.Counter):
         Images are taken when they are needed and read by `workers` threads (default: one per
         core) while the network counts others, as in `clipcount batch`. An image that cannot be
         counted yields empty `Counts` whose `error` is the reason, and a ClipCountWarning. Raises
-        UsageError for an empty prompt or less than one tile.
+        UsageError for an empty prompt, less than one tile, or one image instead of several.
         """
         from clipcount_cli.batch.many import count_many
 

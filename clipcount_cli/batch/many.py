@@ -17,13 +17,13 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.request import BatchRequest
 from clipcount_cli.batch.run import default_pipeline
 from clipcount_cli.counting.counter import Counter, CountResult, Counts, Tiles, checked
-from clipcount_cli.counting.image_like import ImageLike, decode
+from clipcount_cli.counting.image_like import ImageLike, decode, is_image
 from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.results import kept_view
 from clipcount_cli.counting.stacks import FIRST_PAGE, Selection
 from clipcount_cli.counting.windows import Pixels
-from clipcount_cli.errors import ClipCountWarning, ImageReadError, in_python
+from clipcount_cli.errors import ClipCountWarning, ImageReadError, UsageError, in_python
 
 
 class _Images:
@@ -57,6 +57,11 @@ def count_many(
     selection: Selection = FIRST_PAGE,
 ) -> Iterator[Counts]:
     """Yield the counts of each image, in order: see `clipcount_cli.api.Counter.count_many`."""
+    if is_image(images) or not isinstance(images, Iterable):
+        raise UsageError(
+            f"count_many takes several images, not one {type(images).__name__}",
+            hint="give a list: count_many([image], prompts)",
+        )
     requested = checked(prompts, tiles)
     if not requested:
         return (Counts([]) for _ in images)
@@ -102,4 +107,4 @@ def _counts(outcome: Outcome, requested: list[str], side_px: int) -> Counts:
 
 def _name(image: ImageLike, number: int) -> str:
     """The name of an image in messages."""
-    return os.fspath(image) if isinstance(image, str) else f"image {number}"
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else f"image {number}"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from clipcount_cli.batch.plan import Job, Plan
 from clipcount_cli.counting.images import count_pages
+from clipcount_cli.counting.page_names import page_name
 from clipcount_cli.counting.stacks import Selection
-from clipcount_cli.data.names import page_name
 from clipcount_cli.errors import ImageReadError
 
 _READERS = 8  # threads that read headers, mostly waiting for the disk

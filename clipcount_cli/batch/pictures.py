@@ -21,9 +21,9 @@ from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.heatmap import colour_ramp, panels
 from clipcount_cli.counting.images import write_image
 from clipcount_cli.counting.masks import read_mask
+from clipcount_cli.counting.page_names import page_name, split_page
 from clipcount_cli.counting.results import CountResult
 from clipcount_cli.counting.windows import Density, Pixels
-from clipcount_cli.data.names import page_name, split_page
 from clipcount_cli.files import write_error
 
 THUMBNAIL_PX = (400, 300)  # about 15 KB: sharp on a phone, a page of thousands still opens

@@ -20,6 +20,7 @@ from clipcount_cli.batch.prompts_file import PROMPTS_FILE, find_prompts, read_pr
 from clipcount_cli.batch.rows import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
+from clipcount_cli.counting.page_names import page_hint
 from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.errors import ClipCountError, DataError, UsageError, quantity, shortened
 from clipcount_cli.files import as_name, as_text, exists, is_folder
@@ -140,7 +141,8 @@ def make_plan(
 def _check_single(sources: Sequence[str]) -> None:
     if len(sources) == 1 and not os.path.lexists(sources[0]):
         raise DataError(
-            f"there is no folder or image {sources[0]}", hint="check the path for a typing error"
+            f"there is no folder or image {sources[0]}",
+            hint=page_hint(sources[0]) or "check the path for a typing error",
         )
 
 

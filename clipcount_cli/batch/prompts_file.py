@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipcount_cli.data.names import Spellings, split_page, written_name
+from clipcount_cli.counting.page_names import split_page
+from clipcount_cli.data.names import Spellings, written_name
 from clipcount_cli.data.tables import SPREADSHEET_SUFFIXES, read_table
 from clipcount_cli.errors import DataError
 from clipcount_cli.files import as_text, is_file

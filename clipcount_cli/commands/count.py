@@ -288,8 +288,8 @@ def write_files(
 
 def name_in_points(image: str, photo: DecodedImage, page: str | None) -> str:
     """What `train` is to find the image as, and which page of it was counted."""
+    from clipcount_cli.counting.page_names import page_name
     from clipcount_cli.counting.stacks import parse_page
-    from clipcount_cli.data.names import page_name
 
     name = as_text(Path(image).name) if image != "-" else "stdin"
     chosen = parse_page(page)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal, TypeAlias, cast
 
 import numpy as np
@@ -302,9 +302,13 @@ def does_not_fit(device: torch.device) -> DeviceError:
 
 def checked(prompts: str | Sequence[str], tiles: Tiles) -> list[str]:
     """The prompts as a list; raises UsageError for an empty one, or no number of tiles."""
+    if not isinstance(prompts, Iterable):
+        raise UsageError(f"{prompts!r} is no prompt", hint='name what to count, like "red apples"')
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
+    if wrong := [prompt for prompt in asked if not isinstance(prompt, str)]:
+        raise UsageError(f"{wrong[0]!r} is no prompt", hint='name what to count, like "red apples"')
     if not all(prompt.strip() for prompt in asked):
         raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
     if tiles != "auto" and not (isinstance(tiles, int) and tiles >= 1):
-        raise UsageError(f"there are no {tiles} tiles", hint='give a number from 1, or "auto"')
+        raise UsageError(f"there are no {tiles!r} tiles", hint='give a number from 1, or "auto"')
     return asked

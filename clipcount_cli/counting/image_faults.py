@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from clipcount_cli.counting.page_names import page_hint
 from clipcount_cli.errors import ImageReadError
 from clipcount_cli.extras import install_hint
 from clipcount_cli.files import is_folder
@@ -17,6 +18,7 @@ from clipcount_cli.files import is_folder
 MAX_PIXELS = 180_000_000  # 540 MB as RGB; phones reach 200 MP only by interpolation
 MAX_ASPECT = 50  # beyond it the resized image is a thread hundreds of windows long
 
+_WEB_ADDRESS = re.compile(r"(https?|ftp|s3):/+", re.IGNORECASE)  # a path keeps one slash of two
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _IMPOSTORS = (  # how a file that is no image begins, and what it is then
     (rb"%PDF", "a PDF document"),
@@ -101,7 +103,13 @@ def cannot_open(source: Path | BinaryIO, name: str, error: OSError) -> ImageRead
                 hint="restore the file it points to, or remove the link",
             )
     if isinstance(error, FileNotFoundError):
-        return ImageReadError(f"{name} does not exist", hint="check the spelling and the folder")
+        if address := _WEB_ADDRESS.match(name):
+            address_shown = f"{address[1]}://{name[address.end() :]}"
+            return ImageReadError(
+                f"{address_shown} is a web address, not a file", hint="download the image first"
+            )
+        hint = page_hint(str(source)) or "check the spelling and the folder"
+        return ImageReadError(f"{name} does not exist", hint=hint)
     if isinstance(error, PermissionError):
         return ImageReadError(f"{name} may not be read", hint="check its permissions")
     return ImageReadError(f"{name} cannot be read: {reason(error)}")

@@ -55,6 +55,14 @@ def decode(image: ImageLike, selection: Selection = FIRST_PAGE) -> DecodedImage:
     raise ImageReadError(f"{type(image).__name__} is not an image", hint=hint)
 
 
+def is_image(value: object) -> bool:
+    """Whether `decode` takes `value`, other than a batch of arrays or tensors, as one image."""
+    if isinstance(value, Tensor | np.ndarray):
+        return value.ndim < 4
+    one = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image)
+    return isinstance(value, one) or hasattr(value, "read")
+
+
 def _of_pixels(image: Image.Image | np.ndarray | Tensor) -> DecodedImage:
     if isinstance(image, Tensor):
         return DecodedImage(as_pixels(tensor_pixels(image)))

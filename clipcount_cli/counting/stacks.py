@@ -33,7 +33,7 @@ class Selection:
         for name, number in (("page", self.page), ("channel", self.channel)):
             if number not in allowed[name] and not (type(number) is int and number >= 1):
                 hint = f"{name}s count from 1" + ('; "max" projects all' * (name == "page"))
-                raise UsageError(f"there is no {name} {number}", hint=hint)
+                raise UsageError(f"there is no {name} {number!r}", hint=hint)
 
 
 FIRST_PAGE = Selection()

@@ -16,8 +16,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
+from clipcount_cli.counting.page_names import split_page
+
 _SIMILAR = 0.75  # share of common characters from which a name is suggested
-_PAGE = re.compile(r"(.+)#([1-9]\d*)", re.DOTALL)
 _FOREIGN = re.compile(r"[A-Za-z]:/|/|\.\./|[a-z][a-z0-9+.-]+://")  # a path of another place
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 
@@ -40,20 +41,6 @@ def spelling(name: str) -> str:
     """What all spellings of one name have in common: composed accents, a lower-case suffix."""
     stem, dot, suffix = unicodedata.normalize("NFC", name).rpartition(".")
     return stem + dot + suffix.lower()
-
-
-def page_name(image: str, page: int) -> str:
-    """The name of a page (from 1) of an image."""
-    return f"{image}#{page}"
-
-
-def split_page(name: str) -> tuple[str, int] | None:
-    """The image and the page in a name that `page_name` made, or None.
-
-    Only for names that no file has: a file may be called `a.tif#3`.
-    """
-    named = _PAGE.fullmatch(name)
-    return (named[1], int(named[2])) if named else None
 
 
 class Spellings:

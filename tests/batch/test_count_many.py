@@ -1,5 +1,8 @@
 """`counter.count_many`: the batch engine from Python."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -94,3 +97,36 @@ def test_no_prompt_counts_nothing(counter):
 def test_what_count_refuses_is_refused_at_once(prompts, tiles, counter):
     with pytest.raises(UsageError):
         counter.count_many([noise(1)], prompts, tiles)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "a.jpg",
+        Path("a.jpg"),
+        b"jpeg",
+        io.BytesIO(b"jpeg"),
+        noise(1),
+        Image.new("RGB", (9, 9)),
+        None,
+    ],
+    ids=lambda image: type(image).__name__,
+)
+def test_one_image_instead_of_several_is_refused_at_once(counter, image):
+    with pytest.raises(UsageError, match="takes several images, not one"):
+        counter.count_many(image, "dots")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_batch_of_arrays_is_several_images(counter):
+    batch = np.stack([noise(1), noise(2)])
+
+    assert len(list(counter.count_many(batch, "dots"))) == 2
+
+
+def test_a_warning_names_the_path_of_its_image(counter, tmp_path):
+    pages = [Image.fromarray(noise(seed)) for seed in (1, 2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+
+    with pytest.warns(UserWarning, match="a.tif: first of 2 pages"):
+        list(counter.count_many([tmp_path / "a.tif"], "dots"))

@@ -120,6 +120,24 @@ def test_a_page_or_channel_that_does_not_exist_is_refused(weights, tmp_path, opt
     assert result.stdout == ""
 
 
+def test_the_name_of_a_page_comes_with_the_option_that_counts_in_it(weights, tmp_path):
+    Image.new("L", (90, 60)).save(tmp_path / "a.tif")
+
+    result = count(f"{tmp_path / 'a.tif'}#3", "dots", weights=weights)
+
+    assert result.exit_code == 1
+    assert "a.tif with --page 3" in result.stderr
+
+
+@pytest.mark.parametrize("address", ["https://example.org/a.jpg", "S3://bucket/a.jpg"])
+def test_a_web_address_is_no_file(weights, address):
+    result = count(address, "dots", weights=weights)
+
+    assert result.exit_code == 1
+    assert f"{address} is a web address" in result.stderr
+    assert "download the image first" in result.stderr
+
+
 def test_density_sums_to_the_unrounded_counts(photo, weights, tmp_path):
     result = count(
         photo, "dots", "red dots", "--json", "--density", tmp_path / "d.npy", weights=weights

@@ -158,3 +158,11 @@ def test_a_count_without_doubts_warns_of_nothing():
         [result] = DotCounter().count(PIXELS, "dots")
 
     assert result.count == pytest.approx(len(CENTRES), rel=0.05)
+
+
+@pytest.mark.parametrize("prompts", [None, 3, [None], ["dots", 3], b"dots"])
+def test_what_is_no_prompt_is_refused_with_an_example(prompts):
+    with pytest.raises(UsageError, match="is no prompt") as refused:
+        DotCounter().count(PIXELS, prompts)
+
+    assert "red apples" in refused.value.hint
