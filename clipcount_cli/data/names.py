@@ -112,15 +112,24 @@ class ImageIndex:
     def _find(self, name: str, homes: Sequence[Path]) -> Located | None:
         for home in homes:
             if os.path.isfile(home / name):  # noqa: PTH113 - False for names no system allows
-                return Located(home / name, True)
+                inside = self._inside(home / name)  # as the other images, however `name` begins
+                return Located(self.root / inside if inside else home / name, True)
         for home in homes:
-            inside = os.path.relpath(home / name, self.root).replace(os.sep, "/")
-            if (known := self._spellings.find(inside)) is not None:
+            inside = self._inside(home / name)
+            if inside and (known := self._spellings.find(inside)) is not None:
                 return Located(self.root / known, True)
         if "/" in name and not _FOREIGN.match(name):
             return None
         known = self._most_alike(name)
         return None if known is None else Located(self.root / known, False)
+
+    def _inside(self, path: Path) -> str | None:
+        """`path` as seen from the folder, with `/`; None if it is elsewhere."""
+        try:
+            inside = os.path.relpath(path, self.root).replace(os.sep, "/")
+        except ValueError:  # another drive of Windows
+            return None
+        return None if inside.startswith("../") else inside
 
     def find_stem(self, stem: str, homes: Sequence[Path]) -> Located | None:
         """The image called `stem`, with or without its suffix, in `homes`, else anywhere.

@@ -134,7 +134,7 @@ def _locate(
     name = written_name(image.name)
     found = index.find(name, homes) if name else None
     if found is not None:
-        return (relative(Path(name), index.root) if Path(name).is_absolute() else name), found
+        return (relative(found.path, index.root) if Path(name).is_absolute() else name), found
     found = index.find_stem(image.stem, homes) if image.stem or not name else None
     if found is not None:
         inside = index.root / IMAGES

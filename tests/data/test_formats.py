@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -26,7 +27,23 @@ def write(root: Path, files: dict[str, str], images: Iterable[str]) -> Path:
 
 
 def read(root: Path) -> Dataset:
-    return load_dataset(root, splits=["all"])
+    """The data set in a folder, which must be the same if the folder is named by another path."""
+    dataset = load_dataset(root, splits=["all"])
+    before = Path.cwd()
+    os.chdir(root)
+    try:
+        assert outline(load_dataset(Path(), splits=["all"])) == outline(dataset)
+        assert outline(load_dataset(Path("..", root.name), splits=["all"])) == outline(dataset)
+    finally:
+        os.chdir(before)
+    return dataset
+
+
+def outline(dataset: Dataset) -> dict[str, list[object]]:
+    return {
+        split: [(s.name, s.image.resolve(), s.prompt, s.points_px.tolist()) for s in samples]
+        for split, samples in dataset.splits.items()
+    }
 
 
 def centres(dataset: Dataset, split: str = "all") -> Centres:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,21 @@ def test_paths_of_the_machine_that_wrote_them_are_matched_by_their_last_parts(in
 
     assert found is not None
     assert (found.path, found.exact) == (index.root / "day2" / "1.jpg", False)
+
+
+@pytest.mark.parametrize("root", [".", "data", "../at/data", "{here}/data"])
+def test_a_whole_path_is_found_however_the_folder_is_called(tmp_path, monkeypatch, root):
+    here = tmp_path / "at"
+    (here / "data" / "images").mkdir(parents=True)
+    (here / "data" / "images" / "a.jpg").touch()
+    monkeypatch.chdir(here if root != "." else here / "data")
+    folder = Path(root.format(here=here))
+
+    found = ImageIndex(folder, [folder / "images" / "a.jpg"]).find(
+        str(here / "data" / "images" / "a.jpg"), [folder]
+    )
+
+    assert found == (folder / "images" / "a.jpg", True, None)
 
 
 def test_a_bare_name_that_several_folders_hold_is_not_guessed(index):

@@ -62,7 +62,7 @@ def read(
     is_pose = bool(config.get("kpt_shape"))
     images, unnamed = [], set()
     for image_path, label in labels.items():
-        image = AnnotatedImage(str(image_path), label, in_fractions=True)
+        image = AnnotatedImage(str(image_path.absolute()), label, in_fractions=True)
         for number, line in enumerate(_lines(label), start=1):
             with noting_faults(findings, label, f"line {number}"):
                 words = line.split()
