@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from clipcount_cli.config import GENERIC_PROMPT
+from clipcount_cli.counting.page_names import page_name
 from clipcount_cli.data.checks import HEADER_READERS, Findings, read_header, relative
 from clipcount_cli.data.formats.annotated import TWO_SIZES, UNNAMED, AnnotatedImage, Point
 from clipcount_cli.data.names import ImageIndex, Located, written_name
@@ -90,6 +91,8 @@ def gather(
         name, found = _locate(image, index, homes.of(image))
         path = found.path if found else homes.of(image)[0] / name
         exact, page = (found.exact, found.page) if found else (True, None)
+        if image.page is not None:
+            name, page = page_name(name, image.page), image.page
         picture = Picture(name, path, exact, page=page)
         known = pictures.setdefault(picture.key, picture)
         if known is not picture:

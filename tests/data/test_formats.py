@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from dataset_folders import draw
+from PIL import Image
 
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.data.samples import Dataset
@@ -876,11 +878,47 @@ def test_counters_of_imagej_are_one_class_and_are_named(tmp_path):
     assert "points of the counters 0, 1 of a.csv count as one class" in dataset.notices
 
 
-def test_points_of_imagej_on_later_slices_are_refused(tmp_path):
-    write(tmp_path, {"a.csv": " ,X,Y,Slice\n1,3,4,1\n2,3,9,2\n"}, ["a.jpg"])
+@pytest.mark.parametrize(
+    ("table", "text"),
+    [
+        ("a.csv", " ,X,Y,Slice\n1,3,4,1\n2,3,9,2\n3,5,9,2\n"),
+        ("a.csv", " ,X,Y,Frame\n1,3,4,1\n2,3,9,2\n3,5,9,2\n"),
+        ("Results.csv", " ,Label,X,Y,Slice\n1,a.tif,3,4,1\n2,a.tif:2,3,9,2\n3,a.tif:2,5,9,2\n"),
+    ],
+)
+def test_slices_of_imagej_are_pages(tmp_path, table, text):
+    write(tmp_path, {table: text}, [])
+    pages = [Image.new("L", (64, 48), level) for level in (1, 2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
 
-    with pytest.raises(DataError, match="further slices"):
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {
+        ("a.tif#1", "objects"): [[3, 4]],
+        ("a.tif#2", "objects"): [[3, 9], [5, 9]],
+    }
+    assert not any("first page" in warning for warning in dataset.warnings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (" ,X,Y,Slice\n1,3,4,1\n2,3,9,2\n", "pages that do not exist (1): a.jpg#2 (of 1 page)"),
+        (" ,X,Y,Ch,Slice\n1,3,4,1,1\n2,3,9,1,2\n", "slices of a hyperstack"),
+        (" ,X,Y,Slice,Frame\n1,3,4,1,2\n2,3,9,2,1\n", "slices of a hyperstack"),
+    ],
+)
+def test_slices_of_imagej_that_are_no_pages_are_refused(tmp_path, text, said):
+    write(tmp_path, {"a.csv": text}, ["a.jpg"])
+
+    with pytest.raises(DataError, match=re.escape(said)):
         read(tmp_path)
+
+
+def test_a_channel_of_imagej_is_no_page(tmp_path):
+    write(tmp_path, {"a.csv": " ,X,Y,Ch,Slice\n1,3,4,2,1\n"}, ["a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "objects"): [[3, 4]]}
 
 
 # --- plain CSV
@@ -896,6 +934,8 @@ def test_points_of_imagej_on_later_slices_are_refused(tmp_path):
         "tree,10,20,4,10,a.jpg,64,48\n",  # makesense
         "tree,10,20,4,10,a.jpg,64,48\n",  # makesense, older
         "images/a.jpg,10,20,14,30,tree\n",  # RetinaNet
+        "Image\tName\tClassification\tROI\tCentroid X px\tCentroid Y px\n"  # QuPath
+        "a.jpg\t\ttree\tPolygon\t12\t25\n",
         "image,label,x,y,width,height\na.jpg,tree,10,20,4,10\n",
         "image;class;x;y\na.jpg;tree;12,0;25,0\n",
         "tree,12,25,a.jpg,64,48\n",  # makesense, points

@@ -36,6 +36,7 @@ class AnnotatedImage:
     points: dict[str, list[Point]] = field(default_factory=dict)  # prompt -> centres (x, y)
     size: tuple[int, int] | None = None  # (width, height), if the file states them
     split: str | None = None  # train, val or test, if the file states it
+    page: int | None = None  # of a stack, from 1, if the file states it
     in_fractions: bool = False  # of width and height, instead of pixels
     counts: dict[str, int] = field(default_factory=dict)  # prompt -> count, without positions
     uncounted: set[str] = field(default_factory=set)  # prompts of what is there, uncounted

@@ -7,6 +7,7 @@ then the column Label names the image of each point.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from clipcount_cli.data.checks import Findings
 from clipcount_cli.data.formats.annotated import (
@@ -21,7 +22,7 @@ TITLE = "ImageJ points"
 # columns of a results table beside X and Y, whichever "Set Measurements" has ticked
 _MEASURED = {"", "area", "mean", "min", "max", "ch", "slice", "frame", "counter", "count"}
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)?")
-_SLICE_COLUMNS = ("slice", "frame")
+_POSITIONS = ("slice", "frame")  # from 1; 0 if the image is no stack
 # what users add to the name of an image when they save its table: "Results of a", "a_points"
 _ADDED = re.compile(
     r"^results?(?: (?:of|from|for))?(?:[ _-]+|$)|[ _-]+(?:results?|points?|counts?)$", re.IGNORECASE
@@ -57,21 +58,41 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
     table = _headed(table)
     number = table.numbers(("x", "y"))
     stem = _ADDED.sub("", table.path.stem)
-    images: dict[str, AnnotatedImage] = {}
+    column = _page_column(table, findings)
+    images: dict[tuple[str, int | None], AnnotatedImage] = {}
     for line, cells in table.rows:
         # the label is `image.tif`, or `image.tif:slice label` in a stack
         name = cells.get("label", "").partition(":")[0]
-        image = images.setdefault(name, AnnotatedImage(name, table.path, stem))
+        page = None if column is None else max(1, _position(cells, column))
+        image = images.setdefault((name, page), AnnotatedImage(name, table.path, stem, page=page))
         with noting_faults(findings, table.path, f"line {line}"):
             image.add(UNNAMED, shape_centre([(number(cells["x"]), number(cells["y"]))]))
-        if any(
-            cells.get(column, "").isdigit() and int(cells[column]) > 1 for column in _SLICE_COLUMNS
-        ):
-            kind = "points on further slices of a stack, of which only the first is read"
-            findings.add(kind, f"{table.path.name}: line {line}")
     counters = dict.fromkeys(cells["counter"] for _, cells in table.rows if cells.get("counter"))
     if len(counters) > 1:
         findings.notices.append(
             f"points of the counters {', '.join(counters)} of {table.path.name} count as one class"
         )
     return [*images.values()] or [AnnotatedImage("", table.path, stem)]
+
+
+def _page_column(table: Table, findings: Findings) -> str | None:
+    """The column that numbers the pages of a stack; None if all points lie on its first page.
+
+    With channels, or both slices and frames, the pages of a file cannot be known from the table.
+    """
+    further = {
+        column: [line for line, cells in table.rows if _position(cells, column) > 1]
+        for column in _POSITIONS
+    }
+    used = [column for column, lines in further.items() if lines]
+    if len(used) > 1 or (used and "ch" in table.columns):
+        kind = "points on further slices of a hyperstack, whose pages its table does not give"
+        for line in sorted({line for lines in further.values() for line in lines}):
+            findings.add(kind, f"{table.path.name}: line {line}")
+        return None
+    return used[0] if used else None
+
+
+def _position(cells: Mapping[str, str], column: str) -> int:
+    text = cells.get(column, "")
+    return int(text) if text.isdecimal() else 0

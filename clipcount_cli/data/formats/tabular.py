@@ -32,8 +32,14 @@ from clipcount_cli.errors import DataError
 TITLE = "CSV"
 _SIMILAR = 0.75  # share of common characters from which a column is taken for a misspelt one
 _IMAGE = ("image", "filename", "file_name", "image_name", "image_path", "imagepath", "path", "file")
-_PROMPT = ("prompt", "class", "label", "label_name", "class_name", "category", "name")
-_POINT = (("x", "y"), ("x_center", "y_center"), ("center_x", "center_y"), ("cx", "cy"))
+_PROMPT = (
+    *("prompt", "class", "label", "label_name", "class_name"),
+    *("category", "classification", "name"),
+)
+_POINT = (
+    *(("x", "y"), ("x_center", "y_center"), ("center_x", "center_y"), ("cx", "cy")),
+    *(("centroid_x", "centroid_y"), ("centroid x px", "centroid y px")),
+)
 _CORNERS = (
     ("xmin", "ymin", "xmax", "ymax"),
     ("x_min", "y_min", "x_max", "y_max"),
