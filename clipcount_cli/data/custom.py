@@ -25,6 +25,7 @@ from clipcount_cli.data.pictures import (
     to_samples,
 )
 from clipcount_cli.data.recognise import (
+    PARSERS,
     SPLIT_TABLE,
     YAML_SUFFIXES,
     Listing,
@@ -87,6 +88,12 @@ def read(root: Path, findings: Findings) -> CustomData | None:
     if {"train", "test"} <= splits.keys() and not (listing.root / SPLIT_TABLE).is_file():
         splits = splits if "val" in splits else hold_out(splits)
     return CustomData(f"{TITLE} ({reading.title})", splits, index.suggest)
+
+
+def unrecognised(root: Path) -> list[str]:
+    """The files of `root` that might hold annotations, though `read` knows none of them."""
+    suffixes = (suffix for parsed, _, _ in PARSERS for suffix in parsed)
+    return [relative(path, root) for path in list_files(root).of(*suffixes)]
 
 
 def _summary(reading: Reading, root: Path, samples: dict[Key, list[Sample]]) -> str:

@@ -80,7 +80,9 @@ def _read(root: Path, part: str | None, findings: Findings) -> _Read:
         return _Read("carpk", carpk.TITLE, hold_out(carpk.read(home, findings)))
     if (data := custom.read(root, findings)) is not None:
         return _Read("own", data.title, data.splits, data.suggest)
-    raise DataError(f"{root} holds no data set of a known layout", hint=_LAYOUTS)
+    others = custom.unrecognised(root)
+    beside = f"; these files are of no known format: {shortened(others, 3)}" if others else ""
+    raise DataError(f"{root} holds no data set of a known layout{beside}", hint=_LAYOUTS)
 
 
 def _check(

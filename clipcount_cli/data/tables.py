@@ -64,13 +64,12 @@ class Table:
         written = self.delimiter.join(self.first_cells)[:100]
         if missing := [name for name in wanted if name not in self.columns]:
             raise DataError(
-                f"{self.path} lacks the column {', '.join(missing)}: its first line is {written!r}",
+                f"{self.path} lacks the {_columns(missing)}: its first line is {written!r}",
                 hint=f"the first line must name {','.join(wanted)}",
             )
         if twice := [name for name in wanted if self.columns.count(name) > 1]:
             raise DataError(
-                f"{self.path} has the column {', '.join(twice)} twice: its first line is "
-                f"{written!r}",
+                f"{self.path} has the {_columns(twice)} twice: its first line is {written!r}",
                 hint="remove or rename one of them",
             )
 
@@ -232,3 +231,7 @@ def _delimiter(text: str) -> tuple[str, str, int]:
         return named[1], text[consumed:], len(text[:consumed].splitlines())
     unquoted = re.sub(r'"[^"]*"', "", first)
     return max(DELIMITERS, key=unquoted.count), text, 0
+
+
+def _columns(names: Sequence[str]) -> str:
+    return f"column{'s' * (len(names) > 1)} {', '.join(names)}"

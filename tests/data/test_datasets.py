@@ -422,7 +422,7 @@ def test_points_csv_without_its_columns_says_what_its_first_line_is(tmp_path):
     make_own(tmp_path, [], [])
     (tmp_path / "points.csv").write_text("image;prompt;place\n")
 
-    assert "lacks the column x, y: its first line is 'image;prompt;place'" in broken(tmp_path)
+    assert "lacks the columns x, y: its first line is 'image;prompt;place'" in broken(tmp_path)
 
 
 def test_split_csv_is_checked_against_the_points(tmp_path):

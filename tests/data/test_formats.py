@@ -984,6 +984,7 @@ def test_a_folder_of_images_alone_names_the_known_layouts(tmp_path):
     with pytest.raises(DataError, match="no data set of a known layout") as caught:
         read(tmp_path)
 
+    assert "these files are of no known format: results.csv" in str(caught.value)
     assert all(name in str(caught.value.hint) for name in ("YOLO", "counts.csv", "CVAT"))
 
 

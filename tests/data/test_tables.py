@@ -77,7 +77,7 @@ def test_a_row_with_more_cells_than_the_header_is_refused(table):
 
 
 def test_missing_and_repeated_columns_are_named(table):
-    with pytest.raises(DataError, match=r"lacks the column x, y: .*'image,prompt'"):
+    with pytest.raises(DataError, match=r"lacks the columns x, y: .*'image,prompt'"):
         read_table(table("image,prompt\n"), ("image", "x", "y"))
     with pytest.raises(DataError, match="has the column x twice"):
         read_table(table("image,x,x\n"), ("image", "x"))
