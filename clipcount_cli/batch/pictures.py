@@ -19,10 +19,11 @@ from clipcount_cli.batch.names import result_path
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.heatmap import colour_ramp, panels
-from clipcount_cli.counting.images import write_image
+from clipcount_cli.counting.images import stored_page, write_image
 from clipcount_cli.counting.masks import read_mask
 from clipcount_cli.counting.page_names import page_name, split_page
 from clipcount_cli.counting.results import CountResult
+from clipcount_cli.counting.stacks import FIRST_PAGE
 from clipcount_cli.counting.windows import Density, Pixels
 from clipcount_cli.files import write_error
 
@@ -88,10 +89,14 @@ class ResultMaker:
 
 
 def _page_read(job: Job) -> str:
-    """The name of what was counted, which for `--page 3` is not that of its row."""
-    if not isinstance(job.page, int) or split_page(job.image):
+    """What `train` is to find the image as: with the page counted, as the file numbers it."""
+    named = split_page(job.image)
+    split = named is not None and named[1] == job.page
+    if job.selection == FIRST_PAGE or (split and job.channel is None):
         return job.image
-    return page_name(job.image, job.page)
+    image = named[0] if named and split else job.image
+    number = stored_page(Path(job.path), job.image, job.selection)
+    return image if number is None else page_name(image, number)
 
 
 def _path_in(folder: Path, job: Job, result: CountResult, suffix: str) -> Path:

@@ -168,7 +168,7 @@ def count(
     else:
         console.show_counts(image, lines)
     shown = counts if regions is None else [result.inside(regions) for result in counts]
-    write_files(counter, name_in_points(image, photo, page), photo, shown, outputs)
+    write_files(counter, name_in_points(image, page, channel), photo, shown, outputs)
 
 
 def refuse_image_prompts(image: str, prompts: Sequence[str]) -> None:
@@ -286,14 +286,17 @@ def write_files(
         write_image(outputs.similarity, similarity_panels(photo.pixels, results, maps))
 
 
-def name_in_points(image: str, photo: DecodedImage, page: str | None) -> str:
-    """What `train` is to find the image as, and which page of it was counted."""
+def name_in_points(image: str, page: str | None, channel: int | None) -> str:
+    """What `train` is to find the image as: with the page counted, as the file numbers it."""
+    from clipcount_cli.counting.images import stored_page
     from clipcount_cli.counting.page_names import page_name
-    from clipcount_cli.counting.stacks import parse_page
+    from clipcount_cli.counting.stacks import FIRST_PAGE, Selection, parse_page
 
-    name = as_text(Path(image).name) if image != "-" else "stdin"
-    chosen = parse_page(page)
-    return page_name(name, chosen) if isinstance(chosen, int) and photo.pages > 1 else name
+    if image == "-":
+        return "stdin"
+    name, selection = as_text(Path(image).name), Selection(parse_page(page), channel)
+    number = None if selection == FIRST_PAGE else stored_page(Path(image), image, selection)
+    return name if number is None else page_name(name, number)
 
 
 def write_points(

@@ -17,6 +17,7 @@ from PIL import Image
 from clipcount_cli.counting.image_faults import Refusal
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.profiles import in_srgb
+from clipcount_cli.counting.stacks import Stack
 from clipcount_cli.counting.stretch import stretch
 from clipcount_cli.errors import quantity
 
@@ -29,12 +30,13 @@ class Header(NamedTuple):
     size: tuple[int, int]  # (width, height), upright
     stored_size: tuple[int, int]  # before the orientation is applied
     pages: int
+    channels: int  # stored as pages
 
     @classmethod
-    def of(cls, stored_size: tuple[int, int], orientation: object, pages: int) -> Header:
+    def of(cls, stored_size: tuple[int, int], orientation: object, stack: Stack) -> Header:
         """orientation: as EXIF and TIFF number it."""
-        turned = orientation in QUARTER_TURNS
-        return cls(stored_size[::-1] if turned else stored_size, stored_size, pages)
+        size = stored_size[::-1] if orientation in QUARTER_TURNS else stored_size
+        return cls(size, stored_size, stack.pages, stack.channels)
 
 
 @dataclass(frozen=True)

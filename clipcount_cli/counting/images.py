@@ -84,6 +84,18 @@ def count_pages(
         return len(frames.stack.pages_of(selection.channel))
 
 
+def stored_page(
+    source: Path | BinaryIO, name: str | None = None, selection: Selection = FIRST_PAGE
+) -> int | None:
+    """The page (from 1) that `selection` reads, as the file numbers it without a choice of channel.
+
+    None if there is only one, or several are projected. Raises ImageReadError as `read_image` does.
+    """
+    with _undecoded(source, name) as frames:
+        numbers = choose_pages(frames.stack, selection)
+        return numbers[0] + 1 if frames.stack.pages > 1 and len(numbers) == 1 else None
+
+
 def read_header(
     source: Path | BinaryIO, name: str | None = None, page: int | None = None
 ) -> Header:

@@ -74,7 +74,7 @@ class PillowFrames:
         # Pillow gives the size of an oriented TIFF upright, or as it is stored: by its version.
         size = self._tags.get(_WIDTH_TAG), self._tags.get(_HEIGHT_TAG)
         stored = size if all(isinstance(side, int) for side in size) else self._image.size
-        return Header.of(cast(tuple[int, int], stored), _orientation(self._image), self.stack.pages)
+        return Header.of(cast(tuple[int, int], stored), _orientation(self._image), self.stack)
 
     @property
     def decode_bytes(self) -> int:

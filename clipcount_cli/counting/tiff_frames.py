@@ -78,7 +78,7 @@ class TiffFrames:
         with _quiet():
             page: Any = self._file.pages[number]
             turned = page.tags.valueof(_ORIENTATION, default=1)
-        return Header.of((page.imagewidth, page.imagelength), turned, self.stack.pages)
+        return Header.of((page.imagewidth, page.imagelength), turned, self.stack)
 
     def close(self) -> None:
         self._file.close()

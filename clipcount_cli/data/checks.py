@@ -112,6 +112,7 @@ def check_samples(
             findings.add("pages that do not exist", lacking)
     _mention_clamped(clamped, samples, findings)
     _mention_pages([first for first in firsts if first.page is None], headers, root, findings)
+    _mention_channels([first for first in firsts if first.page], headers, root, findings)
     _check_units(samples, headers, findings)
 
 
@@ -195,6 +196,19 @@ def _mention_pages(
         findings.warnings.append(
             f"only the first page of images with several pages is read: {shortened(names)}; "
             "a name like a.tif#3 names one page"
+        )
+
+
+def _mention_channels(
+    samples: Sequence[Sample], headers: Mapping[Source, Header], root: Path, findings: Findings
+) -> None:
+    """Warn of pages whose number depends on the channel; samples: those that name a page."""
+    channels = {s.image: headers[s.source].channels for s in samples if s.source in headers}
+    names = [f"{relative(image, root)} ({n})" for image, n in channels.items() if n > 1]
+    if names:
+        findings.warnings.append(
+            f"pages of images that store channels as pages are numbered through all channels, "
+            f"not as `batch --channel N` numbers them: {shortened(names)}"
         )
 
 

@@ -9,7 +9,9 @@ import shutil
 import pytest
 from photo_folders import batch, save_weights
 from PIL import Image
+from typer.testing import CliRunner
 
+from clipcount_cli.cli import app
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.data.samples import read_pixels
 from clipcount_cli.errors import DataError
@@ -192,19 +194,51 @@ def test_training_reads_each_page(data, tmp_path):
     assert len({image.source for image in images}) == 3
 
 
+HYPERSTACK = "ImageJ=1.54f\nimages=6\nchannels=2\nslices=3\nhyperstack=true\n"
+
+
 @pytest.mark.parametrize(
-    ("page", "names"),
-    [("all", ["a.tif#1", "a.tif#2", "a.tif#3"]), ("2", ["a.tif#2"])],
+    ("options", "names"),
+    [
+        (("--page", "all"), [f"a.tif#{page}" for page in range(1, 7)]),
+        (("--page", "2"), ["a.tif#2"]),
+        (("--page", "all", "--channel", "2"), ["a.tif#2", "a.tif#4", "a.tif#6"]),
+        (("--page", "2", "--channel", "1"), ["a.tif#3"]),
+        (
+            (
+                "--channel",
+                "2",
+            ),
+            ["a.tif#2"],
+        ),
+        ((), ["a.tif"]),
+    ],
 )
-def test_positions_that_batch_writes_are_read_from_the_pages_it_counted(tmp_path, page, names):
+def test_positions_are_named_after_the_pages_that_were_counted(tmp_path, options, names):
     weights = save_weights(tmp_path / "small.safetensors")
-    save_stack(tmp_path / "stacks" / "a.tif", (10, 90, 200), [(60, 40)] * 3)
+    (tmp_path / "stacks").mkdir()
+    first, *others = (Image.new("L", (60, 40), 40 * page) for page in range(6))
+    stack = tmp_path / "stacks" / "a.tif"
+    first.save(stack, save_all=True, append_images=others, description=HYPERSTACK)
     places = ("--points", tmp_path / "points", "--csv", tmp_path / "out.csv")
-    batch(weights, tmp_path / "stacks", "--prompt", "beads", "--page", page, *places)
-    shutil.copy(tmp_path / "points" / "points.csv", tmp_path / "stacks")
+
+    batch(weights, tmp_path / "stacks", "--prompt", "beads", *options, *places)
+
+    positions = tmp_path / "points" / "points.csv"
+    assert named(positions) == names
+    if "all" not in options:
+        words = ["count", stack, "beads", *options, "--points", tmp_path / "p.csv"]
+        CliRunner().invoke(app, [str(word) for word in (*words, "--weights", weights)])
+        assert named(tmp_path / "p.csv") == names
+    shutil.copy(positions, tmp_path / "stacks")
     with (tmp_path / "stacks" / "points.csv").open("a", newline="") as file:
         csv.writer(file).writerows((name, "dots", 1, 2) for name in names)
+    dataset = load_dataset(tmp_path / "stacks", splits=("all",))
+    samples = [sample for sample in dataset.split("all") if sample.prompt == "dots"]
+    assert sorted(sample.name for sample in samples) == names
+    assert any("through all channels" in said for said in dataset.warnings) == ("#" in names[0])
 
-    samples = [sample for sample in read(tmp_path / "stacks") if sample.prompt == "dots"]
 
-    assert [sample.name for sample in samples] == names
+def named(table):
+    with table.open(newline="") as file:
+        return list(dict.fromkeys(row["image"] for row in csv.DictReader(file)))
