@@ -35,6 +35,7 @@ _REORDERING = frozenset(
 )
 # Seconds over which speed is averaged: a network changes, and a step of training may take a minute.
 _BYTES_WINDOW_S, _STEPS_WINDOW_S = 30, 600
+_LEAST_PER_SECOND = 0.1  # steps; a speed below it is shown per minute
 _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 
@@ -224,7 +225,7 @@ def _bar_columns(unit: str) -> list[ProgressColumn]:
     class SpeedColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.1f} {unit}/s", style="cyan")
+            return Text("" if speed is None else speed_in_words(speed, unit), style="cyan")
 
     in_bytes = unit == "bytes"
     whole, cut = Column(no_wrap=True), Column(no_wrap=True, overflow="ellipsis", ratio=2)
@@ -236,6 +237,13 @@ def _bar_columns(unit: str) -> list[ProgressColumn]:
         TimeRemainingColumn(table_column=whole),
         TextColumn("{task.fields[note]}", markup=False, table_column=cut),
     ]
+
+
+def speed_in_words(per_second: float, unit: str) -> str:
+    """A speed of steps; slow ones per minute, so that they have a digit."""
+    if per_second >= _LEAST_PER_SECOND:
+        return f"{per_second:.1f} {unit}/s"
+    return f"{60 * per_second:.1f} {unit}/min"
 
 
 @functools.cache

@@ -192,6 +192,13 @@ def test_the_time_left_is_known_for_steps_of_a_minute():
     assert clock.after(60, 1).time_remaining == pytest.approx(98 * 60, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("speed", "words"), [(12.34, "12.3 steps/s"), (0.1, "0.1 steps/s"), (1 / 60, "1.0 steps/min")]
+)
+def test_slow_steps_are_shown_per_minute(speed, words):
+    assert console.speed_in_words(speed, "steps") == words
+
+
 def test_rich_is_not_imported_until_something_is_said():
     code = "import sys, clipcount_cli.console; sys.exit('rich' in sys.modules)"
 

@@ -150,7 +150,9 @@ class _Run:
         for losses, images in finished:
             self.progress.add(losses, images)
         self.progress.seconds += time.perf_counter() - started
-        return f"epoch {self.trainer.epoch + 1}, loss {finished[-1][0]['loss']:.4g}"
+        plan = self.trainer.plan
+        epoch = (self.trainer.step_number - 1) // plan.steps_per_epoch + 1
+        return f"epoch {epoch}, loss {finished[-1][0]['loss']:.4g}"
 
     @contextmanager
     def _saving_what_was_learnt(self, images: int) -> Iterator[None]:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from clipcount_cli.cli import app
 from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
+from clipcount_cli.console import ProgressBar
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.training.run import TrainRequest
 from clipcount_cli.training.start import choose_trained, model_config
@@ -381,6 +382,20 @@ def test_validation_counts_as_eval_does_in_half_precision_and_with_averaged_weig
     printed = json.loads(evaluated.stdout)
     assert printed["mae"] == pytest.approx(float(best["val_mae"]), rel=1e-5)
     assert printed["rmse"] == pytest.approx(float(best["val_rmse"]), rel=1e-5)
+
+
+def test_the_bar_names_the_epoch_of_each_step(data, weights, tmp_path, monkeypatch):
+    notes = []
+    advance = ProgressBar.advance
+    monkeypatch.setattr(
+        ProgressBar, "advance", lambda bar, n=1, note=None: (notes.append(note), advance(bar, n))
+    )
+
+    run_train("--data", data, "--init", weights, "--out", tmp_path / "run", *SHORT)
+
+    epochs = [int(note.split()[1].rstrip(",")) for note in notes if note and "loss" in note]
+    assert epochs == sorted(epochs)
+    assert set(epochs) == {1, 2}
 
 
 def test_learning_rate_of_the_log_falls_by_the_schedule(data, weights, tmp_path):
