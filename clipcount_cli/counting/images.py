@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
@@ -96,16 +96,16 @@ def stored_page(
         return numbers[0] + 1 if frames.stack.pages > 1 and len(numbers) == 1 else None
 
 
-def read_header(
-    source: Path | BinaryIO, name: str | None = None, page: int | None = None
-) -> Header:
-    """Size of a page, upright and as stored, and number of pages of an image file.
+def read_headers(
+    source: Path | BinaryIO, pages: Iterable[int] = (1,), name: str | None = None
+) -> dict[int, Header]:
+    """The headers of those of `pages` (from 1) that an image file has, of which little is read.
 
-    page: from 1. Raises ImageReadError as `read_image` does, but decodes nothing.
+    Raises ImageReadError as `read_image` does, but decodes nothing.
     """
     with _undecoded(source, name) as frames:
-        (number,) = choose_pages(frames.stack, Selection(page))
-        return frames.header(number)
+        wanted = sorted({page for page in pages if page <= frames.stack.pages})
+        return {page: frames.header(page - 1) for page in wanted}
 
 
 @contextmanager

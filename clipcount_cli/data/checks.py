@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +18,7 @@ from clipcount_cli.errors import DataError, ImageReadError, quantity, shortened
 if TYPE_CHECKING:
     from clipcount_cli.counting.frames import Header
 
-HEADER_READERS = 16  # threads; the disk or network is what they wait for
+_HEADER_READERS = 16  # threads; the disk or network is what they wait for
 
 # How far outside, as a share of the side, a dot may lie before a published set counts as broken.
 # FSC-147's evaluation clamps such dots; ShanghaiTech has some a tenth of the width outside
@@ -72,14 +72,27 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def read_header(path: Path, page: int | None = None) -> Header | None:
-    """The header of a page (from 1) of an image file; None if it is missing or cannot be read."""
+def read_headers(sources: Iterable[Source]) -> dict[Source, Header]:
+    """The headers of all pages that exist and can be read; each file is opened once."""
+    pages_of: dict[Path, list[int]] = {}
+    for path, page in sources:
+        pages_of.setdefault(path, []).append(page)
+    with ThreadPoolExecutor(_HEADER_READERS) as pool:
+        found = pool.map(_read_headers, pages_of, pages_of.values())
+        return {
+            (path, page): header
+            for path, headers in zip(pages_of, found, strict=True)
+            for page, header in headers.items()
+        }
+
+
+def _read_headers(path: Path, pages: Sequence[int]) -> dict[int, Header]:
     from clipcount_cli.counting import images
 
     try:
-        return images.read_header(path, page=page)
+        return images.read_headers(path, pages)
     except ImageReadError:
-        return None
+        return {}
 
 
 def check_samples(
@@ -95,25 +108,29 @@ def check_samples(
     """
     groups = by_image(samples)
     firsts = [group[0] for group in groups]
-    with ThreadPoolExecutor(HEADER_READERS) as pool:
-        found = list(pool.map(lambda first: read_header(first.image, first.page), firsts))
-    headers: dict[Source, Header] = {}
+    headers = read_headers(first.source for first in firsts)
     clamped: dict[str, int] = {}
-    for group, header in zip(groups, found, strict=True):
+    for group in groups:
         first = group[0]
-        if header is not None:
-            headers[first.source] = header
+        if header := headers.get(first.source):
             _check_size(first, header, findings)
             clamped[first.name] = sum(_check_dots(sample, header, findings) for sample in group)
         elif not first.image.is_file():
             findings.add("missing images", relative(first.image, root) + suggest(first.name))
-        elif first.page and (whole := read_header(first.image)):
-            lacking = f"{first.name} (of {quantity(whole.pages, 'page')})"
+        elif first.page and (lacking := _lacking(first, first.page)):
             findings.add("pages that do not exist", lacking)
     _mention_clamped(clamped, samples, findings)
     _mention_pages([first for first in firsts if first.page is None], headers, root, findings)
     _mention_channels([first for first in firsts if first.page], headers, root, findings)
     _check_units(samples, headers, findings)
+
+
+def _lacking(sample: Sample, page: int) -> str | None:
+    """What to say of a page that a file does not have; None if it may only be damaged."""
+    header = _read_headers(sample.image, [1]).get(1)
+    if header is None or page <= header.pages:
+        return None
+    return f"{sample.name} (of {quantity(header.pages, 'page')})"
 
 
 def _check_size(sample: Sample, header: Header, findings: Findings) -> None:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.page_names import page_name
-from clipcount_cli.data.checks import HEADER_READERS, Findings, read_header, relative
+from clipcount_cli.data.checks import Findings, read_headers, relative
 from clipcount_cli.data.formats.annotated import TWO_SIZES, UNNAMED, AnnotatedImage, Point
 from clipcount_cli.data.names import ImageIndex, Located, written_name
-from clipcount_cli.data.samples import Sample, as_points
+from clipcount_cli.data.samples import Sample, Source, as_points
 from clipcount_cli.data.splits import SPLIT_NAMES, folder_split
 from clipcount_cli.errors import quantity, shortened
 
@@ -46,6 +45,10 @@ class Picture:
     in_fractions: bool = False
     respelt: dict[str, str] = field(default_factory=dict)  # prompts under their first spelling
     page: int | None = None  # of a stack, from 1, if the name has one
+
+    @property
+    def source(self) -> Source:
+        return self.path, self.page or 1
 
     @property
     def key(self) -> Key:
@@ -212,9 +215,9 @@ def add_negatives(pictures: Sequence[Picture], findings: Findings) -> None:
 
 def to_pixels(pictures: Sequence[Picture]) -> None:
     """Turn fractions of width and height into pixels of the upright image."""
-    with ThreadPoolExecutor(HEADER_READERS) as pool:
-        headers = list(pool.map(lambda each: read_header(each.path, each.page), pictures))
-    for picture, header in zip(pictures, headers, strict=True):
+    headers = read_headers(picture.source for picture in pictures)
+    for picture in pictures:
+        header = headers.get(picture.source)
         width, height = header.size if header else (1, 1)  # reading its pixels reports the reason
         for by_source in picture.points.values():
             for source, points in by_source.items():
