@@ -114,7 +114,7 @@ OfflineOption = Annotated[
 DATA_HELP = (
     "Data set: FSC-147, CARPK, ShanghaiTech, or your own images with points.csv or with "
     "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, Label Studio, CreateML, ImageJ or "
-    "CSV."
+    "CSV. `a.tif#3` names a page."
 )
 DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel=INPUT)
