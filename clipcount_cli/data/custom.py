@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from clipcount_cli.counting.page_names import page_name
 from clipcount_cli.data.checks import Findings, relative
 from clipcount_cli.data.formats import counted, voc, yolo
 from clipcount_cli.data.names import ImageIndex, written_name
@@ -79,7 +81,8 @@ def read(root: Path, findings: Findings) -> CustomData | None:
         )
     findings.notices.insert(0, _summary(reading, root, samples))
     _mention_unlisted(listing, in_order, findings)
-    split_of = _choose_splits(listing, reading, pictures, index, findings)
+    with_samples = {key: picture for key, picture in pictures.items() if samples[key]}
+    split_of = _choose_splits(listing, reading, with_samples, index, findings)
     splits = {
         split: [sample for key in pictures if split_of.get(key) == split for sample in samples[key]]
         for split in SPLITS
@@ -153,15 +156,17 @@ def _hashed_splits(pictures: dict[Key, Picture], root: Path, findings: Findings)
     Pages of a stack look alike, so that a page of another split would be known already.
     """
     files = {key: _hashed_name(picture, root) for key, picture in pictures.items()}
+    pages = Counter(path for path, _ in pictures)
     names = files
-    if len(set(files.values())) < len(SPLITS):
-        stacks = {path for path, page in pictures if page > 1}
-        names = {k: f"{name}#{k[1]}" if k[0] in stacks else name for k, name in files.items()}
-        if stacks:
-            findings.warnings.append(
-                "pages of one file are divided among train, val and test, so val and test may "
-                "err less than on images of other files"
-            )
+    if len(set(files.values())) < len(SPLITS) and max(pages.values(), default=1) > 1:
+        names = {
+            (path, page): page_name(name, page) if pages[path] > 1 else name
+            for (path, page), name in files.items()
+        }
+        findings.warnings.append(
+            "pages of one file are divided among train, val and test, so val and test may "
+            "err less than on images of other files"
+        )
     split_of = hash_splits(dict.fromkeys(names.values()), findings)
     return {key: split_of[name] for key, name in names.items()}
 

@@ -99,7 +99,9 @@ def test_the_bare_name_and_page_one_are_one_image(data):
 def test_pages_that_do_not_exist_are_listed(data):
     said = refusal(data("a.tif#4,beads,1,2", "b.png#1,beads,1,2", "b.png#2,beads,1,2"))
 
-    assert "pages that do not exist (2): a.tif#4 (of 3 pages), b.png#2 (of 1 page)" in said
+    assert "pages that do not exist (2): " in said
+    assert "a.tif#4 (of 3 pages)" in said
+    assert "b.png#2 (of 1 page)" in said
 
 
 def test_a_page_of_a_file_that_is_missing_is_a_missing_image(data):

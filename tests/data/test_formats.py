@@ -177,6 +177,18 @@ def test_a_coco_mask_without_pixels_or_of_another_size_is_refused(tmp_path, coun
         read(tmp_path)
 
 
+def test_an_image_of_which_coco_marks_only_a_crowd_is_no_image_without_objects(tmp_path):
+    data = json.loads(coco([{"bbox": [1, 1, 2, 2]}, {"bbox": [5, 5, 4, 4], "iscrowd": 1}]))
+    data["images"].append({**data["images"][0], "id": 77, "file_name": "crowd.jpg"})
+    data["annotations"][1]["image_id"] = 77
+    write(tmp_path, {"annotations.json": json.dumps(data)}, ["images/a.jpg", "images/crowd.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert [name for name, _ in centres(dataset)] == ["a.jpg"]
+    assert not any("without any object" in notice for notice in dataset.notices)
+
+
 @pytest.mark.parametrize(("marked", "left"), [([0], [[4, 4]]), ([0, 1], [[2, 2], [4, 4]])])
 def test_coco_crowds_are_left_out_unless_all_objects_are_marked_so(tmp_path, marked, left):
     boxes = [{"bbox": [1, 1, 2, 2]}, {"bbox": [3, 3, 2, 2]}]

@@ -66,6 +66,7 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
             findings.add(kind, f"{path.name}: {place}")
         elif _is_crowd(annotation) and not all_crowds:
             crowds.append(f"{image.name} ({category['name']})")
+            image.uncounted.add(_name(category).strip())
         else:
             with noting_faults(findings, path, place):
                 image.add(_name(category), _centre(annotation))
