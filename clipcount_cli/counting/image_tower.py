@@ -76,11 +76,11 @@ def embed(visual: Any, pixels: Tensor) -> Tensor:
     return cast(Tensor, visual.ln_pre(tokens))
 
 
-def attend(qkv: Tensor, seen: Tensor | None, heads: int) -> Tensor:
+def attend(qkv: Tensor, seen: Tensor | None, heads: int, mask: Tensor | None = None) -> Tensor:
     """Let tokens look at each other and at `seen`.
 
-    qkv: (B, 1 + N, 3D) queries, keys and values; seen: (B or 1, prompts, 2D) more keys and values.
-    Returns (B, 1 + N, D).
+    qkv: (B, 1 + N, 3D) queries, keys and values; seen: (B or 1, prompts, 2D) more keys and values;
+    mask: added to the scores of all keys, those of `seen` first. Returns (B, 1 + N, D).
     """
     batch, width = len(qkv), qkv.shape[-1] // 3
     kv = qkv[..., width:]
@@ -89,8 +89,8 @@ def attend(qkv: Tensor, seen: Tensor | None, heads: int) -> Tensor:
     by_head = (batch, -1, heads, width // heads)
     query = qkv[..., :width].reshape(by_head).transpose(1, 2)
     key, value = (part.reshape(by_head).transpose(1, 2) for part in kv.chunk(2, dim=-1))
-    mixed = F.scaled_dot_product_attention(query, key, value)  # (B, heads, 1 + N, D / heads)
-    return mixed.transpose(1, 2).flatten(2)
+    mixed = F.scaled_dot_product_attention(query, key, value, mask)
+    return mixed.transpose(1, 2).flatten(2)  # of (B, heads, 1 + N, D / heads)
 
 
 def _look_at(block: Any, tokens: Tensor, seen: Tensor) -> Tensor:
