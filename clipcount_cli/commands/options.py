@@ -113,8 +113,8 @@ OfflineOption = Annotated[
 ]
 DATA_HELP = (
     "Data set: FSC-147, CARPK, ShanghaiTech, or your own images with points.csv or with "
-    "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, Label Studio, CreateML, ImageJ or "
-    "CSV. `a.tif#3` names a page."
+    "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, Label Studio, CreateML, ImageJ, "
+    "DotDotGoose or CSV. `a.tif#3` names a page."
 )
 DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel=INPUT)

@@ -101,13 +101,14 @@ def unrecognised(root: Path) -> list[str]:
 
 def _summary(reading: Reading, root: Path, samples: dict[Key, list[Sample]]) -> str:
     """What was recognised, in one line."""
-    flat = [sample for same_image in samples.values() for sample in same_image]
+    shown = [same_image for same_image in samples.values() if same_image]
+    flat = [sample for same_image in shown for sample in same_image]
     number = len(reading.files)
     files = relative(reading.files[0], root) if number == 1 else f"{number} files"
     prompts = sorted({sample.prompt for sample in flat})
     objects = sum(sample.truth for sample in flat)
     return (
-        f"{root} is read as {reading.title} ({files}): {quantity(len(samples), 'image')}, "
+        f"{root} is read as {reading.title} ({files}): {quantity(len(shown), 'image')}, "
         f"{quantity(objects, 'object')}; "
         f"prompts: {shortened(prompts)}"
     )

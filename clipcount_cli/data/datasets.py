@@ -25,8 +25,8 @@ _LAYOUTS = """known layouts:
   ShanghaiTech  part_A/ and part_B/, each with train_data/ and test_data/
   own data      images/ with points.csv (image,prompt,x,y), counts.csv (image,prompt,count; eval
                 only), or annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT XML,
-                Label Studio, CreateML or ImageJ points, also in folders train/, valid/ and test/;
-                a.tif#3 names a page of a stack"""
+                Label Studio, CreateML, DotDotGoose or ImageJ points, also in folders train/, valid/
+                and test/; a.tif#3 names a page of a stack"""
 
 
 def load_dataset(

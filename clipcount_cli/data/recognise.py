@@ -18,6 +18,7 @@ from clipcount_cli.data.formats import (
     counted,
     createml,
     cvat,
+    dotdotgoose,
     imagej,
     label_studio,
     labelme,
@@ -52,6 +53,9 @@ def _of_table(
     return lambda table, _, findings: read(table, findings)
 
 
+_DOTDOTGOOSE_COUNTS = FileFormat(
+    counted.TITLE, dotdotgoose.recognises_counts, _of_table(dotdotgoose.read_counts)
+)
 # Suffixes -> what parses such files, and the formats they may be in.
 PARSERS: tuple[tuple[tuple[str, ...], Callable[[Path], Any], tuple[FileFormat, ...]], ...] = (
     (
@@ -75,9 +79,15 @@ PARSERS: tuple[tuple[tuple[str, ...], Callable[[Path], Any], tuple[FileFormat, .
         ),
     ),
     (
+        (dotdotgoose.SUFFIX,),
+        read_json,
+        (FileFormat(dotdotgoose.TITLE, dotdotgoose.recognises, dotdotgoose.read),),
+    ),
+    (
         (".csv", ".tsv"),
         read_table,
         (
+            _DOTDOTGOOSE_COUNTS,
             FileFormat(via.TITLE, via.recognises_table, _of_table(via.read_table)),
             FileFormat(tabular.TITLE, tabular.recognises_table, _of_table(tabular.read_table)),
             FileFormat(imagej.TITLE, imagej.recognises_table, _of_table(imagej.read_table)),
@@ -87,7 +97,8 @@ PARSERS: tuple[tuple[tuple[str, ...], Callable[[Path], Any], tuple[FileFormat, .
 # If a folder holds several, the first of these is read.
 PRIORITY = (
     *(coco.TITLE, yolo.TITLE, cvat.TITLE, voc.TITLE, via.TITLE, via3.TITLE, labelme.TITLE),
-    *(label_studio.TITLE, createml.TITLE, tabular.TITLE, imagej.TITLE),
+    *(label_studio.TITLE, createml.TITLE, dotdotgoose.TITLE, tabular.TITLE, imagej.TITLE),
+    counted.TITLE,
 )
 
 
@@ -158,6 +169,8 @@ def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
     if named and named[0] != COUNTS:
         return _read_named(root / named[0])
     readings, faults = _read_all(listing)
+    if named:
+        readings.pop(counted.TITLE, None)  # counts.csv comes before other tables of counts
     if chosen := next((readings[title] for title in PRIORITY if title in readings), None):
         _mention_others(chosen, readings, root, findings)
         suffixes = {path.suffix.lower() for path in chosen.files}
@@ -166,9 +179,7 @@ def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
                 chosen.findings.add("files that cannot be read", str(error))
         return chosen
     if named:
-        reading = Reading(counted.TITLE, [root / COUNTS])
-        reading.images = counted.read_table(read_table(root / COUNTS), reading.findings)
-        return reading
+        return _read_counts(root / COUNTS)
     if faults:
         raise faults[0][1]
     _refuse_workbooks(listing)
@@ -207,6 +218,16 @@ def _read_named(path: Path) -> Reading:
         parsed.require(("image", "prompt", "x", "y"))
     else:
         reading.images = coco.read(parsed, path, reading.findings)  # raises if a list is missing
+    return reading
+
+
+def _read_counts(path: Path) -> Reading:
+    table = read_table(path)
+    reading = Reading(counted.TITLE, [path])
+    if dotdotgoose.recognises_counts(table):
+        reading.images = dotdotgoose.read_counts(table, reading.findings)
+    else:
+        reading.images = counted.read_table(table, reading.findings)
     return reading
 
 

@@ -841,6 +841,153 @@ def test_createml_folders_of_roboflow_give_the_centres_of_boxes(tmp_path, names)
     assert "read as CreateML (3 files)" in recognised(dataset)
 
 
+# --- DotDotGoose
+
+
+def dotdotgoose(points: dict[str, dict[str, list[list[float]]]], **more: object) -> str:
+    marked = {
+        image: {name: [{"x": x, "y": y} for x, y in each] for name, each in classes.items()}
+        for image, classes in points.items()
+    }
+    return json.dumps(
+        {
+            "classes": ["gull", "tern"],
+            "points": marked,
+            "colors": {"gull": [255, 0, 0], "tern": [0, 0, 0]},
+            "metadata": {"survey_id": "S1", "coordinates": {"a.jpg": {"x": "4.5", "y": "52"}}},
+            **more,
+        },
+        indent=2,
+    )
+
+
+LATER_KEYS = {
+    "custom_fields": {"fields": [["observer", "line"]], "data": {"observer": {"a.jpg": "MK"}}},
+    "ui": {"grid": {"size": 200, "color": [255, 255, 255]}, "point": {"radius": 25}},
+}
+
+
+@pytest.mark.parametrize("more", [{}, LATER_KEYS])
+@pytest.mark.parametrize("folder", ["", "images/", "survey/2024/"])
+def test_a_project_of_dotdotgoose_gives_its_points_beside_its_images(tmp_path, folder, more):
+    points = {
+        "a.jpg": {"gull": [[10.25, 20], [30, 12]], "tern": [[5, 6]]},
+        "b.jpg": {"gull": [[7, 8]]},
+    }
+    write(tmp_path, {f"{folder}survey.pnt": dotdotgoose(points, **more)},
+          [f"{folder}{name}.jpg" for name in "ab"])  # fmt: skip
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {
+        ("a.jpg", "gull"): [[10.2, 20], [30, 12]],
+        ("a.jpg", "tern"): [[5, 6]],
+        ("b.jpg", "gull"): [[7, 8]],
+    }
+    assert "read as DotDotGoose" in recognised(dataset)
+
+
+def test_a_class_of_dotdotgoose_whose_points_were_deleted_is_not_in_the_image(tmp_path):
+    points = {"a.jpg": {"gull": [[10, 20]]}, "b.jpg": {"gull": []}}
+    write(tmp_path, {"survey.pnt": dotdotgoose(points)}, ["a.jpg", "b.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "gull"): [[10, 20]], ("b.jpg", "gull"): []}
+
+
+def test_images_that_dotdotgoose_lists_without_any_class_are_left_out_and_named(tmp_path):
+    points = {"a.jpg": {"gull": [[10, 20]]}, "b.jpg": {}, "moved.jpg": {}}
+    write(tmp_path, {"survey.pnt": dotdotgoose(points)}, ["a.jpg", "b.jpg"])
+
+    dataset = read(tmp_path)
+
+    assert centres(dataset) == {("a.jpg", "gull"): [[10, 20]]}
+    (notice,) = (notice for notice in dataset.notices if "b.jpg" in notice)
+    assert "images in which survey.pnt marks nothing are not taken as empty (2)" in notice
+    assert "1 image, 1 object" in recognised(dataset)
+
+
+def test_two_projects_of_dotdotgoose_may_share_the_images_of_a_folder(tmp_path):
+    files = {
+        "first.pnt": dotdotgoose({"a.jpg": {"gull": [[10, 20]]}, "b.jpg": {}}),
+        "second.pnt": dotdotgoose({"a.jpg": {}, "b.jpg": {"tern": [[5, 6]]}}),
+    }
+    write(tmp_path, files, ["a.jpg", "b.jpg"])
+
+    assert centres(read(tmp_path)) == {
+        ("a.jpg", "gull"): [[10, 20]],
+        ("b.jpg", "tern"): [[5, 6]],
+    }
+
+
+def test_a_point_of_dotdotgoose_without_a_number_is_named(tmp_path):
+    text = dotdotgoose({"a.jpg": {"gull": [[10, 20], [1, 2]]}}).replace('"x": 1,', '"x": null,')
+    write(tmp_path, {"survey.pnt": text}, ["a.jpg"])
+
+    with pytest.raises(DataError, match=r"survey\.pnt: a\.jpg, gull 2"):
+        read(tmp_path)
+
+
+def test_a_pnt_file_of_another_program_is_named(tmp_path):
+    write(tmp_path, {"a.pnt": '{"points": [1, 2]}'}, ["images/a.jpg"])
+
+    with pytest.raises(DataError, match=r"of no known format: a\.pnt"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["points.csv", "export/survey.csv"])
+@pytest.mark.parametrize("more", ["", ",chip name"])
+def test_points_exported_by_dotdotgoose_are_read(tmp_path, name, more):
+    text = f"survey id,image,class,x,y{more}\nS1,a.jpg,gull,10.25,20.0{',0.jpg' if more else ''}"
+    write(tmp_path, {name: text}, ["images/a.jpg"])
+
+    assert centres(read(tmp_path)) == {("a.jpg", "gull"): [[10.2, 20]]}
+
+
+DOTDOTGOOSE_COUNTS = """survey id,image,Great gull,tern,x,y,observer
+S1,a.jpg,12,0,4.5,52.1,MK
+S1,b.jpg,0,0,,,
+"""
+
+
+@pytest.mark.parametrize("name", ["counts.csv", "export/survey.csv"])
+@pytest.mark.parametrize("change", [("survey id", "survey_id"), (",", ";")])
+def test_counts_exported_by_dotdotgoose_are_counts_not_positions(tmp_path, name, change):
+    text = DOTDOTGOOSE_COUNTS.replace(*change)
+    write(tmp_path, {name: text}, ["images/a.jpg", "images/b.jpg"])
+
+    dataset = read(tmp_path)
+
+    counts = {(sample.name, sample.prompt): sample.count for sample in dataset.split("test")}
+    assert counts == {
+        ("a.jpg", "Great gull"): 12,
+        ("a.jpg", "tern"): 0,
+        ("b.jpg", "Great gull"): 0,
+        ("b.jpg", "tern"): 0,
+    }
+    assert any("0 for every class" in notice and "b.jpg" in notice for notice in dataset.notices)
+    with pytest.raises(DataError, match="counts without positions"):
+        load_dataset(tmp_path)
+
+
+def test_broken_cells_of_exported_counts_are_named(tmp_path):
+    text = DOTDOTGOOSE_COUNTS.replace("a.jpg,12", "a.jpg,1.5").replace("S1,b.jpg", "S1,")
+    write(tmp_path, {"counts.csv": text}, ["a.jpg", "b.jpg"])
+
+    with pytest.raises(DataError, match=r"whole number.*line 2, Great gull \('1\.5'\)") as caught:
+        read(tmp_path)
+
+    assert "without image (1): line 3" in str(caught.value)
+
+
+def test_counts_csv_comes_before_other_counts_of_dotdotgoose(tmp_path):
+    files = {"counts.csv": "image,prompt,count\na.jpg,gull,3\n", "survey.csv": DOTDOTGOOSE_COUNTS}
+    write(tmp_path, files, ["a.jpg", "b.jpg"])
+
+    (sample,) = read(tmp_path).split("all")
+
+    assert (sample.prompt, sample.count) == ("gull", 3)
+
+
 # --- ImageJ
 
 MULTI_POINT = " ,Area,Mean,Min,Max,X,Y,Slice\n1,0,121,121,121,10.5,20,0\n2,0,98,98,98,30,12.25,0\n"

@@ -1,7 +1,7 @@
 """What every annotation format comes down to: an image, and the centres of its objects.
 
 [annotated.py] <- coco.py, yolo.py, voc.py, labelme.py, via.py, via3.py, cvat.py, label_studio.py,
-createml.py, imagej.py, tabular.py
+createml.py, dotdotgoose.py, imagej.py, tabular.py, counted.py
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class AnnotatedImage:
     page: int | None = None  # of a stack, from 1, if the file states it
     in_fractions: bool = False  # of width and height, instead of pixels
     counts: dict[str, int] = field(default_factory=dict)  # prompt -> count, without positions
-    uncounted: set[str] = field(default_factory=set)  # prompts of what is there, uncounted
+    uncounted: set[str] = field(
+        default_factory=set
+    )  # prompts of what is or may be there, uncounted
 
     def add(self, prompt: str, centre: Point) -> None:
         """Add one object."""

@@ -1,6 +1,6 @@
 """counts.csv: how many objects an image holds, without their positions; enough to evaluate.
 
-annotated.py <- [counted.py]
+annotated.py <- [counted.py] <- dotdotgoose.py
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
             uncounted.append(f"{name} ({prompt})")
             continue
         try:
-            value = _whole(number(count))
+            value = whole(number(count))
         except ValueError:
             kind = f"rows of {table.path.name} whose count is not a whole number of 0 or more"
             findings.add(kind, f"line {line} ({count!r})")
@@ -44,7 +44,8 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
     return list(images.values())
 
 
-def _whole(number: float) -> int:
+def whole(number: float) -> int:
+    """A count as an integer; ValueError if it is negative or has a fraction."""
     if number < 0 or not number.is_integer():
         raise ValueError(f"{number} is not a whole number of 0 or more")
     return int(number)
