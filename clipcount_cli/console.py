@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _REORDERING = frozenset(
     "\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 )
-# Seconds over which speed is averaged: a network changes, and a step of training may take a minute.
+# Seconds over which speed is averaged: that of a network varies, a training step may take a minute.
 _BYTES_WINDOW_S, _STEPS_WINDOW_S = 30, 600
 _LEAST_PER_SECOND = 0.1  # steps; a speed below it is shown per minute
 _PLAIN_WIDTH = 200  # columns of a table that goes into a file or a pipe
@@ -240,7 +240,7 @@ def _bar_columns(unit: str) -> list[ProgressColumn]:
 
 
 def speed_in_words(per_second: float, unit: str) -> str:
-    """A speed of steps; slow ones per minute, so that they have a digit."""
+    """A speed in steps per second, or per minute if it is so slow that few digits would remain."""
     if per_second >= _LEAST_PER_SECOND:
         return f"{per_second:.1f} {unit}/s"
     return f"{60 * per_second:.1f} {unit}/min"

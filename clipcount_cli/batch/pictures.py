@@ -89,7 +89,7 @@ class ResultMaker:
 
 
 def _page_read(job: Job) -> str:
-    """What `train` is to find the image as: with the page counted, as the file numbers it."""
+    """The name by which `train` finds the image: with the page counted, as the file numbers it."""
     named = split_page(job.image)
     split = named is not None and named[1] == job.page
     if job.selection == FIRST_PAGE or (split and job.channel is None):

@@ -287,7 +287,7 @@ def write_files(
 
 
 def name_in_points(image: str, page: str | None, channel: int | None) -> str:
-    """What `train` is to find the image as: with the page counted, as the file numbers it."""
+    """The name by which `train` finds the image: with the page counted, as the file numbers it."""
     from clipcount_cli.counting.images import stored_page
     from clipcount_cli.counting.page_names import page_name
     from clipcount_cli.counting.stacks import FIRST_PAGE, Selection, parse_page

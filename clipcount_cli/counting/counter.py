@@ -258,7 +258,7 @@ class Counter:
         return size_notice(min(pixels.shape[:2]), tiles, self.windows.side_px)
 
     def references(self, prompts: Sequence[str]) -> tuple[str, ...]:
-        """What is counted beside `prompts` to judge their counts by: see `name_notice`."""
+        """The prompts to count beside `prompts`, to judge their counts: see `name_notice`."""
         generic = generic_prompt(self.model.config)
         if generic is None or not prompts:
             return ()
@@ -275,9 +275,9 @@ class Counter:
     ) -> Notice | None:
         """Note if few of the objects that the generic prompt finds are counted as `prompt`.
 
-        Nor as its noun alone: "white candies" may be absent, and candies there. count_of: the
-        counts of `prompt` and of its `references`; shorter_px: the image's shorter side, which is
-        seen with `tiles`.
+        None if enough are counted as its noun alone: candies may be there, but no "white candies".
+        count_of: the counts of `prompt` and of its `references`; shorter_px: the image's shorter
+        side, which is seen with `tiles`.
         """
         generic = generic_prompt(self.model.config)
         if generic is None:
@@ -303,12 +303,18 @@ def does_not_fit(device: torch.device) -> DeviceError:
 def checked(prompts: str | Sequence[str], tiles: Tiles) -> list[str]:
     """The prompts as a list; raises UsageError for an empty one, or no number of tiles."""
     if not isinstance(prompts, Iterable):
-        raise UsageError(f"{prompts!r} is no prompt", hint='name what to count, like "red apples"')
+        raise UsageError(
+            f"{prompts!r} is not a prompt", hint='name what to count, like "red apples"'
+        )
     asked = [prompts] if isinstance(prompts, str) else list(prompts)
     if wrong := [prompt for prompt in asked if not isinstance(prompt, str)]:
-        raise UsageError(f"{wrong[0]!r} is no prompt", hint='name what to count, like "red apples"')
+        raise UsageError(
+            f"{wrong[0]!r} is not a prompt", hint='name what to count, like "red apples"'
+        )
     if not all(prompt.strip() for prompt in asked):
         raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
     if tiles != "auto" and not (isinstance(tiles, int) and tiles >= 1):
-        raise UsageError(f"there are no {tiles!r} tiles", hint='give a number from 1, or "auto"')
+        raise UsageError(
+            f"cannot count with {tiles!r} tiles", hint='give a number from 1, or "auto"'
+        )
     return asked

@@ -87,7 +87,7 @@ def count_pages(
 def stored_page(
     source: Path | BinaryIO, name: str | None = None, selection: Selection = FIRST_PAGE
 ) -> int | None:
-    """The page (from 1) that `selection` reads, as the file numbers it without a choice of channel.
+    """The page (from 1) that `selection` reads, as numbered across all channels.
 
     None if there is only one, or several are projected. Raises ImageReadError as `read_image` does.
     """
@@ -99,7 +99,7 @@ def stored_page(
 def read_headers(
     source: Path | BinaryIO, pages: Iterable[int] = (1,), name: str | None = None
 ) -> dict[int, Header]:
-    """The headers of those of `pages` (from 1) that an image file has, of which little is read.
+    """The headers of those of `pages` (from 1) that an image file has; little of it is read.
 
     Raises ImageReadError as `read_image` does, but decodes nothing.
     """

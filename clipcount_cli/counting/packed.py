@@ -3,8 +3,8 @@
 Image -> count, within step 3 of 5: whoever loads a network to count with packs it.
 oneDNN stores the weight of a linear layer in the layout that its matrix unit multiplies, and adds
 what follows the product (bias, activation, residual) before it rounds. Visual prompts are the same
-for every window: their keys and values are computed once, and filled up to a number of keys that
-attention takes in whole steps.
+for every window: their keys and values are computed once, and padded to a number of keys that
+attention processes in whole steps.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from clipcount_cli.counting.image_tower import ImageTower, attend, embed
 from clipcount_cli.counting.model import MLP, ClipCount
 from clipcount_cli.devices import multiplies_bf16
 
-KEYS_AT_ONCE = 32  # attention to 224 keys takes half to a third of the time of 217
+KEYS_AT_ONCE = 32  # attention to 224 keys takes a third to a half of the time that 217 take
 QUICK_GELU_SLOPE = 1.702  # QuickGELU(x) = x * sigmoid(1.702 x)
 
 
@@ -121,7 +121,7 @@ class PackedBlock(nn.Module):
 
 
 def _filled_up(seen: Tensor | None, tokens: int) -> tuple[Tensor | None, Tensor | None]:
-    """Add keys that nothing looks at: returns them after `seen`, and the mask (1, 1, 1, keys)."""
+    """Pad `seen` with keys that the mask hides; returns both, the mask as (1, 1, 1, keys)."""
     if seen is None:
         return None, None
     prompts = seen.shape[1]

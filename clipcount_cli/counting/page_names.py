@@ -1,4 +1,4 @@
-"""Names of single pages of a stack, `a.tif#3`, as rows of `batch --page all` have them.
+"""Names of single pages of a stack, `a.tif#3`, as in the rows of `batch --page all`.
 
 Everything that writes or reads such names uses these functions.
 """
@@ -27,6 +27,6 @@ def split_page(name: str) -> tuple[str, int] | None:
 
 
 def page_hint(name: str) -> str | None:
-    """How to count in what `name` means, if it is a page of an existing file; else None."""
+    """How to count in a page that `name` names, if its file exists; else None."""
     named = split_page(name)
     return f"count in {named[0]} with --page {named[1]}" if named and is_file(named[0]) else None

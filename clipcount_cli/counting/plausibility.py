@@ -52,8 +52,8 @@ def name_notice(
 ) -> Notice | None:
     """Note that few of the objects seen are recognized as what `prompt` names.
 
-    count, generic_count: what the same image gives for `prompt`, or for its noun alone, and for
-    the generic prompt; larger: the number of tiles to try next.
+    count, generic_count: counts of the same image for `prompt`, or for its noun alone, and for the
+    generic prompt; larger: the number of tiles to try next.
     """
     if generic_count < MIN_GENERIC or count >= MAX_NAMED_SHARE * generic_count:
         return None

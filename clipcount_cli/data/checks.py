@@ -126,7 +126,7 @@ def check_samples(
 
 
 def _lacking(sample: Sample, page: int) -> str | None:
-    """What to say of a page that a file does not have; None if it may only be damaged."""
+    """How to report a page that its file lacks; None if the file may only be damaged."""
     header = _read_headers(sample.image, [1]).get(1)
     if header is None or page <= header.pages:
         return None
@@ -212,7 +212,7 @@ def _mention_pages(
     if names:
         findings.warnings.append(
             f"only the first page of images with several pages is read: {shortened(names)}; "
-            "a name like a.tif#3 names one page"
+            "a name such as a.tif#3 selects a page"
         )
 
 
@@ -224,7 +224,7 @@ def _mention_channels(
     names = [f"{relative(image, root)} ({n})" for image, n in channels.items() if n > 1]
     if names:
         findings.warnings.append(
-            f"pages of images that store channels as pages are numbered through all channels, "
+            f"pages of images that store channels as pages are numbered across all channels, "
             f"not as `batch --channel N` numbers them: {shortened(names)}"
         )
 

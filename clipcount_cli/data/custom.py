@@ -94,7 +94,7 @@ def read(root: Path, findings: Findings) -> CustomData | None:
 
 
 def unrecognised(root: Path) -> list[str]:
-    """The files of `root` that might hold annotations, though `read` knows none of them."""
+    """The files of `root` that might hold annotations, but of none that `read` recognises."""
     suffixes = (suffix for parsed, _, _ in PARSERS for suffix in parsed)
     return [relative(path, root) for path in list_files(root).of(*suffixes)]
 
@@ -154,7 +154,7 @@ def _choose_splits(
 def _hashed_splits(pictures: dict[Key, Picture], root: Path, findings: Findings) -> dict[Key, str]:
     """The split of each picture by its name. Pages of a file share one, if there are files enough.
 
-    Pages of a stack look alike, so that a page of another split would be known already.
+    Pages of a stack look alike: val and test would hold images much like those of train.
     """
     files = {key: _hashed_name(picture, root) for key, picture in pictures.items()}
     pages = Counter(path for path, _ in pictures)
@@ -165,8 +165,8 @@ def _hashed_splits(pictures: dict[Key, Picture], root: Path, findings: Findings)
             for (path, page), name in files.items()
         }
         findings.warnings.append(
-            "pages of one file are divided among train, val and test, so val and test may "
-            "err less than on images of other files"
+            "pages of one file are divided among train, val and test, so errors on val and test "
+            "may be lower than on other files"
         )
     split_of = hash_splits(dict.fromkeys(names.values()), findings)
     return {key: split_of[name] for key, name in names.items()}

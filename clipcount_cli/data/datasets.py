@@ -82,7 +82,7 @@ def _read(root: Path, part: str | None, findings: Findings) -> _Read:
     if (data := custom.read(root, findings)) is not None:
         return _Read("own", data.title, data.splits, data.suggest)
     others = custom.unrecognised(root)
-    beside = f"; these files are of no known format: {shortened(others, 3)}" if others else ""
+    beside = f"; files of unknown format: {shortened(others, 3)}" if others else ""
     raise DataError(f"{root} holds no data set of a known layout{beside}", hint=_LAYOUTS)
 
 

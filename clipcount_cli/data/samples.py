@@ -34,7 +34,7 @@ class Sample:
     stated_size: tuple[int, int] | None = None  # (width, height) by the annotations
     count: int | None = None  # the true count, if it is known without positions
     uncounted: frozenset[str] = frozenset()  # what else the picture shows, without a true count
-    page: int | None = None  # of a stack, from 1; None: the first, as nothing else was named
+    page: int | None = None  # of a stack, from 1; None: not named, the first is read
 
     @property
     def source(self) -> Source:

@@ -213,7 +213,7 @@ def expected_shapes(
 def parameter_names(
     config: ModelConfig, holds: Holds = "model", where: Path | None = None
 ) -> list[str]:
-    """The tensors that training can change; what is fixed beside them is no parameter."""
+    """The tensors that training can change; fixed tensors beside them are not parameters."""
     prefix = "clip." if holds == "clip" else ""
     names = (name for name, _ in empty_model(config, where).named_parameters())
     return [name for name in names if name.startswith(prefix)]

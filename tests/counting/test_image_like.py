@@ -162,7 +162,7 @@ def test_a_count_without_doubts_warns_of_nothing():
 
 @pytest.mark.parametrize("prompts", [None, 3, [None], ["dots", 3], b"dots"])
 def test_what_is_no_prompt_is_refused_with_an_example(prompts):
-    with pytest.raises(UsageError, match="is no prompt") as refused:
+    with pytest.raises(UsageError, match="is not a prompt") as refused:
         DotCounter().count(PIXELS, prompts)
 
     assert "red apples" in refused.value.hint

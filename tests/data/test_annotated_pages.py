@@ -238,7 +238,7 @@ def test_positions_are_named_after_the_pages_that_were_counted(tmp_path, options
     dataset = load_dataset(tmp_path / "stacks", splits=("all",))
     samples = [sample for sample in dataset.split("all") if sample.prompt == "dots"]
     assert sorted(sample.name for sample in samples) == names
-    assert any("through all channels" in said for said in dataset.warnings) == ("#" in names[0])
+    assert any("across all channels" in said for said in dataset.warnings) == ("#" in names[0])
 
 
 def named(table):

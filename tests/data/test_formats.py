@@ -930,7 +930,7 @@ def test_a_point_of_dotdotgoose_without_a_number_is_named(tmp_path):
 def test_a_pnt_file_of_another_program_is_named(tmp_path):
     write(tmp_path, {"a.pnt": '{"points": [1, 2]}'}, ["images/a.jpg"])
 
-    with pytest.raises(DataError, match=r"of no known format: a\.pnt"):
+    with pytest.raises(DataError, match=r"of unknown format: a\.pnt"):
         read(tmp_path)
 
 
@@ -1143,7 +1143,7 @@ def test_a_folder_of_images_alone_names_the_known_layouts(tmp_path):
     with pytest.raises(DataError, match="no data set of a known layout") as caught:
         read(tmp_path)
 
-    assert "these files are of no known format: results.csv" in str(caught.value)
+    assert "files of unknown format: results.csv" in str(caught.value)
     assert all(name in str(caught.value.hint) for name in ("YOLO", "counts.csv", "CVAT"))
 
 

@@ -54,9 +54,9 @@ def read(data: Any, path: Path, findings: Findings) -> list[AnnotatedImage]:
             images.append(image)
     if unmarked:
         findings.notices.append(
-            f"images in which {path.name} marks nothing are not taken as empty ({len(unmarked)}), as they "
-            "may not have been examined; to mark one as empty, add a point to it and delete it "
-            f"again: {shortened(unmarked)}"
+            f"images in which {path.name} marks nothing are not taken as empty ({len(unmarked)}), "
+            "as they may not have been examined; to mark one as empty, add a point to it and "
+            f"delete it again: {shortened(unmarked)}"
         )
     return images
 

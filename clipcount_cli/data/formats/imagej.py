@@ -86,7 +86,7 @@ def _page_column(table: Table, findings: Findings) -> str | None:
     }
     used = [column for column, lines in further.items() if lines]
     if len(used) > 1 or (used and "ch" in table.columns):
-        kind = "points on further slices of a hyperstack, whose pages its table does not give"
+        kind = "points on further slices of a hyperstack, whose pages its table does not state"
         for line in sorted({line for lines in further.values() for line in lines}):
             findings.add(kind, f"{table.path.name}: line {line}")
         return None
