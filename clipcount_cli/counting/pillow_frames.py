@@ -38,7 +38,7 @@ _PROGRAM_FORMATS = frozenset({"EPS", "WMF"})  # Pillow would start another progr
 _DATA_FORMATS = frozenset({"HDF5", "GRIB", "BUFR"})  # which Pillow only recognises
 _ORIENTATION_TAG = 0x0112
 _SUBFILE_TYPE_TAG, _BITS_TAG, _PHOTOMETRIC_TAG, _DESCRIPTION_TAG = 254, 258, 262, 270  # of TIFF
-_WIDTH_TAG, _HEIGHT_TAG, _SAMPLES_TAG, _PLANES_TAG = 256, 257, 277, 284
+_WIDTH_TAG, _HEIGHT_TAG, _SAMPLES_TAG, _PLANES_TAG, _PROFILE_TAG = 256, 257, 277, 284, 34675
 # ImageOps.exif_transpose also rewrites the EXIF, which fails for tags that Pillow cannot write.
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -92,7 +92,7 @@ class PillowFrames:
     def frame(self, number: int, channel: int | None = None) -> Frame:
         """Decode one page (from 0); `channel` (from 1) is the one that will be used."""
         image = self._image
-        image.seek(number)
+        _seek(image, number)
         refuse_extremes(*image.size)
         stored = int(self._tags.get(_SAMPLES_TAG, 1))
         if channel is not None and len(image.getbands()) < min(channel, stored):
@@ -135,7 +135,7 @@ class PillowFrames:
 
     def _byte(self, number: int, which: Literal["high", "low"]) -> Image.Image:
         image = Image.open(self._stream)
-        image.seek(number)
+        _seek(image, number)
         keep_byte(image, which)
         return upright(_loaded(image, self._stream))
 
@@ -177,6 +177,12 @@ def _refuse_kind(image: Image.Image) -> None:
         raise Refusal(
             "shows only a thumbnail, as camera raw files do", hint="export it as JPEG or TIFF"
         )
+
+
+def _seek(image: ImageFile.ImageFile, number: int) -> None:
+    image.seek(number)
+    if _PROFILE_TAG not in getattr(image, "tag_v2", {_PROFILE_TAG}):
+        image.info.pop("icc_profile", None)  # of a page read before, which Pillow leaves there
 
 
 def _loaded(image: ImageFile.ImageFile, stream: BinaryIO) -> ImageFile.ImageFile:

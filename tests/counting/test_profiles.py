@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from clipcount_cli.counting.images import as_pixels, read_image
+from clipcount_cli.counting.stacks import Selection
 
 PROPHOTO = ((0.7977, 0.2880, 0.0), (0.1352, 0.7119, 0.0), (0.0313, 0.0001, 0.8249))
 DISPLAY_P3 = ((0.5151, 0.2412, -0.0011), (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841))
@@ -93,6 +94,26 @@ def test_a_file_in_another_colour_space_shows_the_colours_that_were_meant(form, 
 
     assert np.abs(decoded.pixels[8, 8].astype(int) - colour).max() <= 6
     assert decoded.notices == ()
+
+
+@pytest.mark.parametrize("levels", [1, 257])
+@pytest.mark.parametrize("with_profile", [0, 1])
+def test_the_profile_of_one_page_is_not_applied_to_another(levels, with_profile):
+    tifffile = pytest.importorskip("tifffile")
+    profile = rgb_profile(PROPHOTO, 1.8)
+    pixels = np.zeros((16, 16, 3), np.uint8 if levels == 1 else np.uint16)
+    pixels[:4], pixels[4:8], pixels[8:] = 0, 255 * levels, np.array(RED) * levels
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for page in range(2):
+            embedded = {"iccprofile": profile} if page == with_profile else {}
+            writer.write(pixels, photometric="rgb", metadata=None, **embedded)
+
+    first, second = (read_image(stream, None, Selection(page)).pixels[12, 12] for page in (1, 2))
+
+    plain, converted = (second, first) if with_profile == 0 else (first, second)
+    assert plain.tolist() == list(RED)
+    assert converted.tolist() != list(RED)
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["L", "RGB", "RGBA", "LA", "P"]))
