@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,8 +39,9 @@ from clipcount_cli.batch.network_calls import NetworkCalls
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.batch.tasks import Stage, Tasks
 from clipcount_cli.counting.counter import Counter, CountResult, Tiles
-from clipcount_cli.counting.images import DecodedImage, read_image
+from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.notices import as_message
+from clipcount_cli.counting.open_stacks import OpenStacks
 from clipcount_cli.counting.scale import MAX_TILES
 from clipcount_cli.counting.windows import (
     Pixels,
@@ -69,13 +70,6 @@ class Outcome(NamedTuple):
     extras: tuple[Any, ...] = ()  # what `on_result` returned for each prompt
 
 
-def read_job(job: Job) -> DecodedImage:
-    """Read the image of a job from its path."""
-    if job.fault:
-        raise ImageReadError(f"{job.image}: {job.fault}")
-    return read_image(Path(job.path), job.image, job.selection)
-
-
 @dataclass
 class Pipeline:
     """Counts jobs with one counter.
@@ -91,8 +85,9 @@ class Pipeline:
     # `view`, with the image as the network sees it.
     on_result: Callable[[Job, Pixels, CountResult], Any] | None = None
     view: Callable[[Pixels], Pixels] | None = None
-    read: Callable[[Job], DecodedImage] = read_job
+    read: Callable[[Job], DecodedImage] | None = None  # None: from the path of the job
     judges: bool = True  # notes compare counts with those of further prompts
+    stacks: OpenStacks = field(default_factory=OpenStacks, init=False)
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
         """Yield an outcome per job, in order; once `stop` is true, only finish what was started."""
@@ -113,6 +108,7 @@ class Pipeline:
                 yield from run.outcomes()
             finally:
                 workers.shutdown(cancel_futures=True)
+                self.stacks.close()
                 torch.set_num_threads(threads)
 
     @property
@@ -120,9 +116,14 @@ class Pipeline:
         """Whether the network has a device of its own."""
         return self.counter.device.type != "cpu"
 
+    def _read(self, job: Job) -> DecodedImage:
+        if job.fault:
+            raise ImageReadError(f"{job.image}: {job.fault}")
+        return self.stacks.read(Path(job.path), job.image, job.selection)
+
     def prepare(self, job: Job) -> tuple[Prepared, Pixels]:
         """Read and resize the image of a job."""
-        photo = self.read(job)
+        photo = self._read(job) if self.read is None else self.read(job)
         windows = self.counter.windows
         # A resumed run must choose tiles as an undisturbed one, which counts all prompts at once.
         prompts = sorted({*job.prompts, *job.counted_before})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeAlias
@@ -71,6 +71,28 @@ def read_image(
             return _decode(PillowFrames(stream), selection)
         except BeyondPillow:
             return _decode(TiffFrames(stream), selection)
+
+
+class OpenImage:
+    """An image file that stays open, to read one page after the other."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Raises ImageReadError if the file cannot be opened."""
+        self._resources = ExitStack()
+        self._stream = self._resources.enter_context(_opened(path, name))
+        self._frames: PillowFrames | None = None
+
+    def read(self, name: str, selection: Selection) -> DecodedImage:
+        """What `read_image` returns; a page must not be read twice in succession."""
+        with refusing(name, self._stream), _strict_pillow():
+            try:
+                self._frames = self._frames or PillowFrames(self._stream)
+                return _decode(self._frames, selection)
+            except BeyondPillow:
+                return _decode(TiffFrames(self._stream), selection)
+
+    def close(self) -> None:
+        self._resources.close()
 
 
 def count_pages(
