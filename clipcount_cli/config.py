@@ -114,14 +114,16 @@ class ModelConfig:
     attribute_width: int = 16  # compact towers: channels through which the decoder reads a prompt
     attribute_ids: tuple[int, ...] = ()  # compact towers: BPE ids of words that describe a noun
     patch_colours: bool = False  # compact towers: patches also carry the window's own colours
+    colour_channels: int = 0  # compact towers: channels that match colours with words; 0: none
     relevance_shift: float = 0.0  # compact towers: added to relevance, calibrated on photos
     bank: tuple[str, ...] = ()  # compact towers: nouns that a prompt is compared with
     taught: tuple[str, ...] = ()  # words and phrases it learned to count; empty: not recorded
 
     @property
     def finest_width(self) -> int:
-        """Channels of the features of stride 4 that the decoder adds."""
-        return COMPACT_CHANNELS[0] if self.finest_features else 0
+        """Channels of stride 4 that the decoder adds: features, and where the colour matches."""
+        features = COMPACT_CHANNELS[0] if self.finest_features else 0
+        return features + (1 if features and self.colour_channels else 0)
 
     @property
     def read_width(self) -> int:

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipcount_cli.config import BPE_ROWS, COMPACT_CHANNELS, EOT, ModelConfig
+from clipcount_cli.config import BPE_ROWS, COMPACT_CHANNELS, ModelConfig
+from clipcount_cli.counting.colours import (
+    ColourMatch,
+    attributes_alone,
+    of_patches,
+    without_attributes,
+)
 from clipcount_cli.counting.model import (
     ClipCount,
     PatchFeatures,
@@ -26,6 +32,7 @@ from clipcount_cli.counting.towers import CompactClip
 RELEVANCE_SCALE, RELEVANCE_RANGE = 4.0, (-3.0, 1.0)  # relevance is divided, then clamped
 RELEVANCE_HIDDEN = 32
 COLOUR_CELL_PX, COLOUR_HIDDEN = 8, 64
+MATCHES = 2  # numbers that say how well a patch's colours match
 WHOLE = 0.95  # likeness to a noun of the bank that makes a prompt one: "red blood cells"
 
 
@@ -43,8 +50,13 @@ class CompactClipCount(ClipCount):
         self.deep_proj = nn.Linear(deep, config.width)
         self.recognition = Recognition(coarse, deep, clip.embed_dim, len(config.bank))
         self.attribute = nn.Linear(clip.embed_dim, config.attribute_width)
+        matches = 0
+        if config.colour_channels:
+            self.colour_match = ColourMatch(config.colour_channels, clip.embed_dim)
+            self.describe = nn.Linear(clip.embed_dim, config.attribute_width, bias=False)
+            matches = MATCHES
         self.read_relevance = nn.Sequential(
-            nn.Linear(SOURCES, RELEVANCE_HIDDEN),
+            nn.Linear(SOURCES + matches, RELEVANCE_HIDDEN),
             nn.GELU(),
             nn.Linear(RELEVANCE_HIDDEN, config.width),
         )
@@ -63,14 +75,24 @@ class CompactClipCount(ClipCount):
         self.register_buffer("attribute_ids", ids, persistent=False)
 
     def encode_text(self, tokens: Tensor) -> Tensor:
-        """BPE ids (B, L) -> vectors of the noun alone and of the whole prompt (B, 2C)."""
+        """BPE ids (B, L) -> vectors of the noun alone, of the prompt, of what describes it (B, 3C).
+
+        The last is zero if no word describes the noun, and left out by networks without colours.
+        """
         prompt = self.clip.text(tokens)
         noun = self.clip.text(without_attributes(tokens, self.attribute_ids))
         likeness = (prompt @ self.recognition.bank.float().T).amax(dim=-1, keepdim=True)
-        return torch.cat([torch.where(likeness < WHOLE, noun, prompt), prompt], dim=-1)
+        parts = [torch.where(likeness < WHOLE, noun, prompt), prompt]
+        if self.config.colour_channels:
+            parts.append(self._described(tokens))
+        return torch.cat(parts, dim=-1)
+
+    def _described(self, tokens: Tensor) -> Tensor:
+        words, any_words = attributes_alone(tokens, self.attribute_ids)
+        return torch.where(any_words[:, None], self.clip.text(words), 0.0)
 
     def contrast_text(self, text: Tensor) -> Tensor:
-        return text.chunk(2, dim=-1)[0]
+        return text[:, : self.config.clip.embed_dim]
 
     def familiarity(self, text: Tensor) -> float:
         """Greatest similarity of a noun (C,) to one that these weights can recognize."""
@@ -92,7 +114,11 @@ class CompactClipCount(ClipCount):
         patches = self._first_block.before_text(patches)
         evidence = self.recognition(coarse, deep)
         own = evidence.vectors[:, :, 0]  # (B, N, C)
-        return PatchFeatures(patches, own, to_patches(pyramid.fine), pyramid.finest, evidence)
+        keys = None
+        if self.config.colour_channels:
+            keys = self.colour_match.keys((pixels * 2 - 1).to(patches.dtype))
+        fine = to_patches(pyramid.fine)
+        return PatchFeatures(patches, own, fine, pyramid.finest, evidence, keys)
 
     def _colours(self, pixels: Tensor) -> Tensor:
         """The mean colours of each patch's cells, which the frozen tower has learned to ignore.
@@ -105,25 +131,25 @@ class CompactClipCount(ClipCount):
         )
 
     def decode(self, features: PatchFeatures, text: Tensor, side_px: int | None = None) -> Tensor:
-        assert features.evidence is not None
-        noun, prompt = text.chunk(2, dim=-1)  # (B, C)
-        relevance = self.recognition.relevance(features.evidence, noun)  # (B, N, 3)
-        relevance = relevance + self.config.relevance_shift
-        relevance = (relevance / RELEVANCE_SCALE).clamp(*RELEVANCE_RANGE)
-        patches = features.patches + self.read_relevance(relevance.to(features.patches.dtype))
-        attributes = self.attribute(prompt.to(patches.dtype))  # (B, 16)
+        dtype = features.patches.dtype
+        parts = text.reshape(len(text), -1, self.config.clip.embed_dim)  # (B, 2 or 3, C)
+        seen = self._relevance(features, parts[:, 0]).to(dtype)  # (B, N, 3)
+        attributes = self.attribute(parts[:, 1].to(dtype))  # (B, 16)
+        if features.colours is not None and features.finest is not None:
+            words = parts[:, 2].to(dtype)
+            attributes = attributes + self.describe(words)
+            match = self.colour_match(features.colours, words)  # (B, 1, S / 4, S / 4)
+            seen = torch.cat([seen, of_patches(match, self.config.clip.grid_side)], dim=-1)
+            finest = torch.cat([features.finest, match.to(features.finest.dtype)], dim=1)
+            features = features._replace(finest=finest)
+        patches = features.patches + self.read_relevance(seen)
         return super().decode(features._replace(patches=patches), attributes, side_px)
 
-
-def without_attributes(tokens: Tensor, attribute_ids: Tensor) -> Tensor:
-    """BPE ids (B, L) without those that describe what follows: "red apples" becomes "apples".
-
-    The last word stays, whatever it is; rows are padded with zeros.
-    """
-    last = tokens.roll(-1, dims=1) == EOT
-    kept = last | ~torch.isin(tokens, attribute_ids)
-    order = kept.int().argsort(dim=1, descending=True, stable=True)
-    return tokens.masked_fill(~kept, 0).gather(1, order)
+    def _relevance(self, features: PatchFeatures, noun: Tensor) -> Tensor:
+        assert features.evidence is not None
+        relevance = self.recognition.relevance(features.evidence, noun)
+        shifted = relevance + self.config.relevance_shift
+        return (shifted / RELEVANCE_SCALE).clamp(*RELEVANCE_RANGE)
 
 
 def build_model(config: ModelConfig) -> ClipCount:

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipcount_cli.config import DENSITY_SCALE, EOT, GENERIC_PROMPT, WindowConfig
-from clipcount_cli.counting.compact import CompactClipCount, without_attributes
+from clipcount_cli.counting.colours import without_attributes
+from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.image_like import ImageLike, decode
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
 from clipcount_cli.counting.notices import Notice

@@ -37,12 +37,17 @@ class PatchFeatures(NamedTuple):
     fine: Tensor | None = None  # (B, 4N, F), the tower's features at twice the resolution
     finest: Tensor | None = None  # (B, 24, S / 4, S / 4), of networks with compact towers
     evidence: Evidence | None = None  # what each patch shows, of networks with compact towers
+    colours: Tensor | None = None  # (B, K, S / 4, S / 4), of networks that match colours
 
     def select(self, index: Tensor | slice) -> PatchFeatures:
         """The features of windows `index` (K,), which may repeat."""
-        fine, finest = (None if part is None else part[index] for part in (self.fine, self.finest))
-        evidence = None if self.evidence is None else self.evidence.select(index)
-        return PatchFeatures(self.patches[index], self.contrast[index], fine, finest, evidence)
+        return PatchFeatures(*(_select(part, index) for part in self))
+
+
+def _select(part: Tensor | Evidence | None, index: Tensor | slice) -> Any:
+    if part is None:
+        return None
+    return part.select(index) if isinstance(part, Evidence) else part[index]
 
 
 @functools.lru_cache(maxsize=8)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_models import SMALL_COMPACT, small_compact
 from torch import nn
 
-from clipcount_cli.config import ClipConfig, ModelConfig
 from clipcount_cli.counting import counter as counting
 from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.counter import Counter
@@ -15,45 +15,10 @@ from clipcount_cli.counting.recognition import Recognition
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
 from clipcount_cli.weights import checkpoint
 
-NOUNS = ("apples", "coins", "penguins", "screws")
-
-
-def small_config(side_px=64):
-    clip = ClipConfig(
-        embed_dim=24,
-        image_size_px=side_px,
-        image_tower="efficientnet-lite0",
-        text_row_width=8,
-        text_width=16,
-        text_heads=2,
-        text_layers=1,
-        context_length=32,
-    )
-    return ModelConfig(
-        clip=clip,
-        width=16,
-        heads=2,
-        visual_prompts=0,
-        context_tokens=0,
-        readout="eot",
-        dropout=0.0,
-        drop_path=0.0,
-        fine_attention=False,
-        fine_features=True,
-        finest_features=True,
-        decoder_widths=(8, 8, 8),
-        bank=NOUNS,
-    )
-
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(0)
-    model = build_model(small_config()).eval()
-    with torch.no_grad():
-        model.recognition.bank.copy_(model.clip.text(tokenize(NOUNS, model.config)))
-        model.recognition.class_names.copy_(nn.functional.normalize(torch.randn(1000, 24), dim=-1))
-    return model
+    return small_compact()
 
 
 def fold(norm, conv):
@@ -85,12 +50,12 @@ def test_the_image_tower_equals_the_reference_network_with_its_norms_folded():
 
 @torch.no_grad()
 def test_a_phrase_is_read_alike_alone_and_beside_longer_ones():
-    config = small_config().clip
+    config = SMALL_COMPACT.clip
     encoder = PhraseEncoder(config, 49_408).eval()
     prompts = ["coins", "a long row of small green apples"]
-    together = encoder(tokenize(prompts, small_config()))
+    together = encoder(tokenize(prompts, SMALL_COMPACT))
 
-    alone = torch.cat([encoder(tokenize([prompt], small_config())) for prompt in prompts])
+    alone = torch.cat([encoder(tokenize([prompt], SMALL_COMPACT)) for prompt in prompts])
 
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(together.norm(dim=-1), torch.ones(2))
