@@ -11,14 +11,16 @@ into the package. MODEL_CARD.md names every source; scripts/tiny holds the parts
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
 import platform
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +30,7 @@ import typer
 from tiny import distil
 from tiny.align import Names
 from tiny.bank import Bank
+from tiny.colours import teach_colours
 from tiny.network import continued, strangers, teach_phrases, untrained
 from tiny.photos import read_photos
 from tiny.samples import MOSAICS, PHOTOS, SCENES, Sample, SampleSource
@@ -37,6 +40,7 @@ from tiny.validation import calibrated_shift, validation
 from clipcount_cli import console
 from clipcount_cli.config import ModelConfig
 from clipcount_cli.counting.model import ClipCount
+from clipcount_cli.devices import pick_device
 from clipcount_cli.errors import InterruptedRunError
 from clipcount_cli.training.loop import fit
 from clipcount_cli.training.run_folder import RunFolder
@@ -46,6 +50,7 @@ from clipcount_cli.weights import checkpoint, digests
 
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
 STEPS, STEPS_PER_EPOCH = 1600, 100
+COLOUR_BATCHES = 30  # of the run's own samples, from which words for colours are taught first
 SAMPLES_PER_SEED = 10_000_000  # trainings with other seeds see other samples
 TEXT = "text.safetensors"
 STRANGERS = "strangers.txt"
@@ -87,12 +92,13 @@ def train(
     workers: Annotated[int, typer.Option(help="Processes that make samples.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of the first weights and the samples.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     init: Annotated[Path | None, typer.Option(help="Earlier weights to continue from.")] = None,
 ) -> None:
     """Train RUN, or resume it."""
     if steps % STEPS_PER_EPOCH:
         raise typer.BadParameter(f"--steps {steps} is not a multiple of {STEPS_PER_EPOCH}")
+    place = pick_device(device)
     folder, bank = RunFolder(run), SampleSource.open(material, photos).bank
     if not ((run / TEXT).is_file() and (run / STRANGERS).is_file()):
         raise typer.BadParameter(f"{run} has no phrase encoder; run `make_tiny.py text` first")
@@ -108,18 +114,22 @@ def train(
             "mosaics": MOSAICS,
             "scenes": dataclasses.asdict(SCENES),
             "init": None if init is None else digests.compute_digest(init),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, {device}",
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, {place}",
         },
     )
-    model = untrained(bank, run / TEXT, seed) if init is None else continued(bank, init)
-    model = model.to(device)
-    plan = StepPlan(STEPS_PER_EPOCH, steps // STEPS_PER_EPOCH)
-    trainer = TinyTrainer(model, with_rate(learning_rate), plan, Names(bank), init is None)
-    console.notice(f"{trainer.trained_parameters / 1e6:.1f} M trained parameters, {steps} steps")
     words = tuple((run / STRANGERS).read_text(encoding="utf-8").splitlines())
+    model = untrained(bank, run / TEXT, seed) if init is None else continued(bank, init)
     batches = endless_batches(
         model.config, (material, photos, words), workers, seed * SAMPLES_PER_SEED
     )
+    if not folder.checkpoint.exists() and not matches_colours(init):
+        with contextlib.closing(batches(0)) as first:
+            some = itertools.islice(first, COLOUR_BATCHES)
+            teach_colours(model, [(batch.windows, batch.colours) for batch in some])
+    model = model.to(place)
+    plan = StepPlan(STEPS_PER_EPOCH, steps // STEPS_PER_EPOCH)
+    trainer = TinyTrainer(model, with_rate(learning_rate), plan, Names(bank), init is None)
+    console.notice(f"{trainer.trained_parameters / 1e6:.1f} M trained parameters, {steps} steps")
     try:
         fit(trainer, batches, folder, save_weights, validation(read_photos(photos, "val")))
     except InterruptedRunError as error:
@@ -157,6 +167,11 @@ def pack(
     console.show_line(ASSET)
 
 
+def matches_colours(init: Path | None) -> bool:
+    """Whether earlier weights know what words for colours look like."""
+    return init is not None and checkpoint.read_metadata(init).config.colour_channels > 0
+
+
 def taught(bank: Bank) -> tuple[str, ...]:
     """The nouns that samples showed, with their other names and kinds."""
     nouns = {*bank.table, *bank.photographed}
@@ -188,10 +203,10 @@ def endless_batches(
     source: tuple[Path | None, Path, tuple[str, ...]],
     workers: int,
     first_sample: int,
-) -> Callable[[int], Iterator[TinyBatch]]:
+) -> Callable[[int], Generator[TinyBatch]]:
     """Batches of new samples, made in `workers` processes, from any step on."""
 
-    def batches(step: int) -> Iterator[TinyBatch]:
+    def batches(step: int) -> Generator[TinyBatch]:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, _open_source, source) as pool:
             while True:

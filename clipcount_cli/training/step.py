@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from clipcount_cli import distributed
 from clipcount_cli.config import TrainConfig
 from clipcount_cli.counting.model import ClipCount
-from clipcount_cli.devices import dtype_of
+from clipcount_cli.devices import dtype_of, upload
 from clipcount_cli.errors import TrainingError
 from clipcount_cli.training.losses import (
     count_loss,
@@ -44,10 +44,10 @@ class Batch:
     names: tuple[str, ...] = ()  # of the B images, for messages
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on `device`."""
+        """The same batch on `device`, for which the host does not wait."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self)}
         moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True)
+            name: upload(value, device)
             for name, value in tensors.items()
             if isinstance(value, Tensor)
         }

@@ -47,9 +47,11 @@ def _others(bank: Bank) -> list[str]:
 
 
 def label_weights(labels: Tensor, images: int) -> Tensor:
-    """Weigh an image's labels (L, 3) by one over the root of their number: crowds do not rule."""
-    per_image = torch.bincount(labels[:, 0], minlength=images)[labels[:, 0]]
-    return per_image.clamp(min=1).float().rsqrt()
+    """Weigh an image's labels (L, ...) by one over the root of their number: crowds do not rule."""
+    image = labels[:, 0]
+    ones = torch.ones(len(labels), device=labels.device)
+    per_image = torch.zeros(images, device=labels.device).index_add(0, image, ones)
+    return per_image[image].rsqrt()
 
 
 def alignment_losses(

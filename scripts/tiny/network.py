@@ -69,6 +69,7 @@ def tiny_config(bank: Sequence[str]) -> ModelConfig:
         attribute_width=16,
         attribute_ids=tuple(sorted(i for word in DESCRIBING for i in bpe_ids(word))),
         patch_colours=True,
+        colour_channels=16,
         bank=tuple(bank),
     )
 
@@ -107,11 +108,23 @@ def continued(bank: Bank, weights: Path) -> CompactClipCount:
     state, metadata = checkpoint.load_state(weights, dtype=torch.float32)
     if metadata.config.bank != bank.nouns:
         raise WeightsError(f"{weights} has another bank of nouns")
+    torch.manual_seed(0)
     model = CompactClipCount(tiny_config(bank.nouns))
-    nn.init.zeros_(model.read_colours[-1].weight)
+    for layer in (model.read_colours[-1], model.describe):
+        nn.init.zeros_(layer.weight)
     nn.init.zeros_(model.read_colours[-1].bias)
+    for name, own in model.state_dict().items():
+        if name in state and state[name].shape != own.shape:
+            state[name] = _widened(state[name], own.shape)
     model.load_state_dict({**model.state_dict(), **state})
     return _frozen(model)
+
+
+def _widened(weight: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """A layer's weight (O, I, ...) with zeros for the inputs that came later."""
+    wide = weight.new_zeros(shape)
+    wide[:, : weight.shape[1]] = weight
+    return wide
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ does not depend on any other sample.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -19,13 +19,15 @@ from scenes.render import Scene, SceneConfig, render_scene
 
 from clipcount_cli.config import GENERIC_PROMPT
 from tiny.bank import Bank
+from tiny.colours import NO_COLOUR, is_grey, missing
 from tiny.photos import Photo, Points, change_look, crop, crop_side, read_photos, weights_of
 
 SIDE_PX = 288  # the image tower's input
 PROMPTS = 4
 ABSENT = (0.25, 0.5, 0.25)  # the chances that none, one or two of the prompts name what is absent
 STRANGE = 0.25  # share of samples in which one of these is unlike every noun of the bank
-PHOTOS, MOSAICS = 0.42, 0.22  # shares of samples that show photos, and of those that join four
+MISCOLOURED = 0.35  # share of photos asked for what they show in a colour that they lack
+PHOTOS, MOSAICS = 0.32, 0.22  # shares of samples that show photos, and of those that join four
 SCENES = SceneConfig(
     side_px=SIDE_PX, crowded=0.4, near=0.4, far=0.15, empty=0.06, two_sizes=0.1, materials=0.3
 )
@@ -50,6 +52,7 @@ class Sample:
     points_px: list[np.ndarray]  # of each prompt; none if it names nothing
     nouns: Points  # bank noun -> its dots
     objects_px: np.ndarray | None  # every object; None if not all of them are annotated
+    colours: Points = field(default_factory=dict)  # colour -> dots of that colour
 
 
 @dataclass
@@ -105,7 +108,8 @@ class SampleSource:
         nouns = {name: at for name, at in scene.points_px.items() if name in self.bank.nouns}
         prompts = choose(there, self._with_stranger(absent, rng), self.catalogue.nouns, rng)
         pixels = fluoresce(scene.pixels, rng) if glowing else scene.pixels
-        return Sample(pixels, prompts, dots(there, prompts), nouns, everything(scene))
+        colours = coloured(there) if not is_grey(pixels) else {NO_COLOUR: everything(scene)}
+        return Sample(pixels, prompts, dots(there, prompts), nouns, everything(scene), colours)
 
     def _photo(self, rng: np.random.Generator) -> Sample:
         photo = self.photos[int(rng.choice(len(self.photos), p=self._weights))]
@@ -142,9 +146,13 @@ class SampleSource:
         there = self._names_of(nouns, objects, rng)
         absent = self._absent(points, photos, complete, rng)
         absent = self._with_stranger(absent, rng)
+        if nouns and rng.random() < MISCOLOURED and (lacked := missing(pixels)):
+            absent.insert(0, f"{rng.choice(lacked)} {rng.choice(list(nouns))}")
         prompts = choose(there, absent, nouns, rng) or [GENERIC_PROMPT]
         known = {noun: at for noun, at in nouns.items() if noun in self.bank.nouns}
-        return Sample(pixels, prompts, dots(there, prompts), known, objects)
+        every = np.concatenate([NOTHING, *nouns.values()])
+        colours = {NO_COLOUR: every} if is_grey(pixels) else {}
+        return Sample(pixels, prompts, dots(there, prompts), known, objects, colours)
 
     def _names_of(
         self, nouns: Points, objects: np.ndarray | None, rng: np.random.Generator
@@ -206,6 +214,16 @@ def dots(there: Mapping[str, np.ndarray], prompts: Sequence[str]) -> list[np.nda
 
 def everything(scene: Scene) -> np.ndarray:
     return scene.points_px.get(GENERIC_PROMPT, NOTHING)
+
+
+def coloured(there: Mapping[str, np.ndarray]) -> Points:
+    """The dots of each colour that a scene names."""
+    found: Points = {}
+    for prompt, at in there.items():
+        words = prompt.split()
+        if words[0] in ANY and len(words) > 1 and noun_of(prompt) == " ".join(words[1:]):
+            found[words[0]] = np.concatenate([found.get(words[0], NOTHING), at])
+    return found
 
 
 def fluoresce(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

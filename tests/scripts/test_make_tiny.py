@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -17,13 +18,14 @@ import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
+from pretend_cuda import needs_pretend_cuda, pretend_cuda
 from safetensors.torch import save_file
 from tiny import phrases
 from tiny.align import Names, alignment_losses, label_weights
 from tiny.bank import Bank
 from tiny.photos import part_of, read_photos
 from tiny.samples import SampleSource
-from tiny.trainer import TARGET_SIDE_PX, TRAINING, density_of, make_batch
+from tiny.trainer import TARGET_SIDE_PX, TRAINING, TinyTrainer, density_of, make_batch
 from tiny.validation import SHIFTS, calibrated_shift
 from torch import nn
 
@@ -33,6 +35,7 @@ from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.counting.recognition import Evidence
 from clipcount_cli.counting.towers import EfficientNetLite0, PhraseEncoder
 from clipcount_cli.errors import WeightsError
+from clipcount_cli.training.step import StepPlan
 from clipcount_cli.weights import checkpoint, digests
 
 pytestmark = pytest.mark.slow
@@ -127,6 +130,38 @@ def test_alignment_rewards_any_right_name_and_ignores_kinds(source):
     assert label_weights(torch.tensor([[0, 1, 2], [0, 2, 2], [1, 0, 0]]), 2).tolist() == (
         pytest.approx([0.5**0.5, 0.5**0.5, 1])
     )
+
+
+@needs_pretend_cuda
+def test_a_step_on_a_gpu_waits_for_nothing(source, monkeypatch):
+    samples = [source.sample(seed) for seed in (1, 3)]
+    model = tiny.network.CompactClipCount(tiny.network.tiny_config(source.bank.nouns))
+    batch = make_batch(samples, model.config, seed=0)
+    bank = Bank({n: source.bank.table[n] for n in ("coins", "apples")}, source.bank.nouns)
+
+    with pretend_cuda() as seen:
+        trainer = TinyTrainer(model.to("cuda:0"), TRAINING, StepPlan(100, 1), Names(bank))
+        give_gradients(monkeypatch, trainer)
+        trainer.step(batch.to(trainer.device))  # constants are uploaded once
+        trainer.read()
+        seen.clear()
+        for _ in range(3):
+            trainer.step(batch.to(trainer.device))
+        losses = trainer.read()
+
+    assert seen.syncs_of() == 1, seen.syncs  # the losses that were read
+    assert all(math.isfinite(loss) for step, _ in losses for loss in step.values())
+    assert len(losses) == 3
+
+
+def give_gradients(monkeypatch, trainer):
+    """Stand in for autograd, which has no thread for a device that is not there."""
+
+    def backward(loss):
+        for parameter in trainer.trained.values():
+            parameter.grad = torch.full_like(parameter, 1e-3)
+
+    monkeypatch.setattr(torch.autograd, "backward", backward)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +296,13 @@ def test_a_training_that_continues_begins_with_the_counts_of_its_first_weights(q
     path = quick / "last.safetensors"
     bank = SampleSource.open(None, photos).bank
     before, _ = checkpoint.load(path, dtype=torch.float32)
-    older = {n: t for n, t in before.state_dict().items() if not n.startswith("read_colours")}
-    config = dataclasses.replace(before.config, patch_colours=False)
+    config = dataclasses.replace(before.config, patch_colours=False, colour_channels=0)
+    older = {
+        name: before.state_dict()[name][:, : shape[1]]
+        if len(shape) > 1
+        else before.state_dict()[name]
+        for name, shape in checkpoint.expected_shapes(config).items()
+    }
     checkpoint.save(older, config, quick / "older.safetensors", {"name": "tiny", "licence": "MIT"})
     older_model, _ = checkpoint.load(quick / "older.safetensors", dtype=torch.float32)
 
