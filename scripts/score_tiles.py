@@ -44,7 +44,7 @@ LAYOUTS = (ENLARGED, *COPIES)
 TILES = (1, 2, 4, 8)
 SMALLEST_ERROR = 0.01  # that others are measured by
 LARGEST_VIEW = 2.0  # of a copy, over the window's side; beyond it every count is wrong
-GROWTHS, PITCHES_PX = (1.2, 1.3, 1.5, 2.0), (44, 48, 52, 56, 60, 68)
+GROWTHS, PITCHES_PX = (1.2, 1.3, 1.5, 2.0), (44, 52, 60, 68, 80, 96, 120)
 
 
 @dataclass
