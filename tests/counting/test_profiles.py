@@ -14,6 +14,7 @@ from PIL import Image, ImageCms
 from clipcount_cli.counting.images import as_pixels, read_image
 from clipcount_cli.counting.stacks import Selection
 
+ICC_TAG, BYTES = 34675, 7  # of TIFF: the tag, and the type of its value
 PROPHOTO = ((0.7977, 0.2880, 0.0), (0.1352, 0.7119, 0.0), (0.0313, 0.0001, 0.8249))
 DISPLAY_P3 = ((0.5151, 0.2412, -0.0011), (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841))
 SRGB = ((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
@@ -106,8 +107,8 @@ def test_the_profile_of_one_page_is_not_applied_to_another(levels, with_profile)
     stream = io.BytesIO()
     with tifffile.TiffWriter(stream) as writer:
         for page in range(2):
-            embedded = {"iccprofile": profile} if page == with_profile else {}
-            writer.write(pixels, photometric="rgb", metadata=None, **embedded)
+            tags = [(ICC_TAG, BYTES, len(profile), profile, True)] if page == with_profile else []
+            writer.write(pixels, photometric="rgb", metadata=None, extratags=tags)
 
     first, second = (read_image(stream, None, Selection(page)).pixels[12, 12] for page in (1, 2))
 
