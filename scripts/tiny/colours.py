@@ -10,7 +10,7 @@ from scenes.nouns import ANY, MATERIALS, SIZES
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipcount_cli.counting.colours import CELL_PX, MATCH_SCALE, ColourMatch, inputs_of_keys
+from clipcount_cli.counting.colours import CELL_PX, MATCH_SCALE, inputs_of_keys
 from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.prompts import tokenize
 
@@ -69,25 +69,23 @@ def colour_labels(
     return labels
 
 
+def match_logits(keys: Tensor, queries: Tensor, labels: Tensor) -> Tensor:
+    """How well the dots of labels (L, 4) match queries (10, K): (L, 10); keys: (B, K, H, H)."""
+    image, row, column, _ = labels.unbind(1)
+    around = F.avg_pool2d(keys.float(), 3, stride=1, padding=1, count_include_pad=False)
+    return around[image, :, row, column] @ queries.float().T / MATCH_SCALE
+
+
 class ColourLoss:
     """How badly dots match the right word for their colour, and no other."""
 
-    def __init__(self, words: Tensor) -> None:
-        """words: text vectors (10, C) of ANY."""
-        self.words = words
+    def __init__(self, device: torch.device) -> None:
         of_grey = [word not in GREYISH for word in ANY]
         # what is known of a grey picture's dots, and of dots with a colour
-        self.known = torch.tensor([of_grey, [True] * len(ANY)], device=words.device)
-        self.numbers = torch.arange(len(ANY), device=words.device)
+        self.known = torch.tensor([of_grey, [True] * len(ANY)], device=device)
+        self.numbers = torch.arange(len(ANY), device=device)
 
-    def __call__(self, match: ColourMatch, keys: Tensor, labels: Tensor) -> Tensor:
-        """The loss of each label (L,); keys: (B, K, H, H); labels: (L, 4) int64."""
-        image, row, column, colour = labels.unbind(1)
-        around = F.avg_pool2d(keys.float(), 3, stride=1, padding=1, count_include_pad=False)
-        logits = around[image, :, row, column] @ match.query(self.words).float().T / MATCH_SCALE
-        return self.of_logits(logits, colour)
-
-    def of_logits(self, logits: Tensor, colour: Tensor) -> Tensor:
+    def __call__(self, logits: Tensor, colour: Tensor) -> Tensor:
         """The loss (L,) of matches (L, 10) with the words of ANY; colour: (L,), -1 for grey."""
         right = colour[:, None] == self.numbers  # (L, 10)
         wrong = torch.where(right, POSITIVE_WEIGHT * F.softplus(-logits), F.softplus(logits))
@@ -95,7 +93,7 @@ class ColourLoss:
 
 
 def cell_colours(pixels: Tensor, labels: Tensor) -> Tensor:
-    """What the key of each label is computed of, blurred as `ColourLoss` blurs keys: (L, 6)."""
+    """What the key of each label is computed of, blurred as `match_logits` blurs keys: (L, 6)."""
     image, row, column, _ = labels.unbind(1)
     cells = inputs_of_keys(pixels)
     around = F.avg_pool2d(cells, 3, stride=1, padding=1, count_include_pad=False)
@@ -112,12 +110,12 @@ def teach_colours(model: CompactClipCount, seen_as: Sequence[tuple[Tensor, Tenso
     match, colours = model.colour_match, torch.cat([labels for _, labels in seen_as])[:, 3]
     seen = torch.cat([cell_colours(w.float() / 127.5 - 1, labels) for w, labels in seen_as])
     queries = torch.nn.Parameter(0.1 * torch.randn(len(ANY), match.query.out_features))
-    loss = ColourLoss(torch.eye(len(ANY)))
+    loss = ColourLoss(colours.device)
     optimizer = torch.optim.AdamW([*match.key.parameters(), queries], 1e-2, weight_decay=0.1)
     for _ in range(TEACHING_STEPS):
         optimizer.zero_grad()
         keys = match.key(seen.T[None, :, :, None])[0, :, :, 0].T  # (L, K)
-        loss.of_logits(keys @ queries.T / MATCH_SCALE, colours).mean().backward()
+        loss(keys @ queries.T / MATCH_SCALE, colours).mean().backward()
         optimizer.step()
     with torch.no_grad():
         match.query.weight.copy_(_text_to(queries.detach(), model))

@@ -26,7 +26,7 @@ SIDE_PX = 288  # the image tower's input
 PROMPTS = 4
 ABSENT = (0.25, 0.5, 0.25)  # the chances that none, one or two of the prompts name what is absent
 STRANGE = 0.25  # share of samples in which one of these is unlike every noun of the bank
-MISCOLOURED = 0.35  # share of photos asked for what they show in a colour that they lack
+MISCOLOURED = 0.35  # share of photos queried for what they show in a colour that they lack
 PHOTOS, MOSAICS = 0.32, 0.22  # shares of samples that show photos, and of those that join four
 SCENES = SceneConfig(
     side_px=SIDE_PX, crowded=0.4, near=0.4, far=0.15, empty=0.06, two_sizes=0.1, materials=0.3

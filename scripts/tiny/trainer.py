@@ -20,7 +20,7 @@ from clipcount_cli.training.losses import count_loss, density_loss
 from clipcount_cli.training.step import Batch, StepPlan, Trainer
 from clipcount_cli.training.targets import window_targets
 from tiny.align import Names, alignment_losses, label_weights, noun_rows
-from tiny.colours import ColourLoss, colour_labels
+from tiny.colours import ColourLoss, colour_labels, match_logits
 from tiny.network import encode
 from tiny.samples import SIDE_PX, Sample
 
@@ -120,7 +120,7 @@ class TinyTrainer(Trainer):
         super().__init__(model, config, plan, "bf16")
         self.names = names.to(self.device)
         self.rows, self.kinds = encode(model, names.rows), encode(model, names.kinds)
-        self.colour_loss = ColourLoss(encode(model, ANY))
+        self.colour_words, self.colour_loss = encode(model, ANY), ColourLoss(self.device)
         share = HELD_BACK if hold_back else 0.0
         held = np.random.default_rng(5).random(len(names.nouns)) < share
         self.held_back = torch.from_numpy(held).to(self.device)
@@ -138,9 +138,11 @@ class TinyTrainer(Trainer):
         with torch.no_grad():
             text = model.encode_text(batch.tokens)[batch.prompt_of]  # (P, C)
         assert features.colours is not None
-        miscoloured = self.colour_loss(model.colour_match, features.colours, batch.colours)
-        asked = self._half_known(features.select(batch.image_of))
-        density = model.decode(asked, text, TARGET_SIDE_PX)
+        queries = model.colour_match.query(self.colour_words)
+        matches = match_logits(features.colours, queries, batch.colours)
+        miscoloured = self.colour_loss(matches, batch.colours[:, 3])
+        queried = self._half_known(features.select(batch.image_of))
+        density = model.decode(queried, text, TARGET_SIDE_PX)
         every = torch.ones(len(text), device=self.device)
         return {
             "align": (aligned, label_weights(labels, len(batch.windows)) * self._now(labels)),
