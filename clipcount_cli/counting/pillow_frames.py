@@ -31,9 +31,7 @@ from clipcount_cli.counting.to_rgb import as_array, flatten, strips
 HIGH_BYTES = Notice("8 of 16 bits read", "8 of 16 bits read: Pillow drops the rest of such planes")
 
 _COUNTED_FORMATS = frozenset({"TIFF", "GIF", "WEBP", "PNG", "AVIF", "HEIF"})  # with pages or frames
-_SIZED_PAGES = frozenset(
-    {"TIFF", "HEIF"}
-)  # whose pages differ in size; frames of animations do not
+_SIZED_PAGES = frozenset({"TIFF", "HEIF"})  # whose pages differ in size, unlike frames
 _PROGRAM_FORMATS = frozenset({"EPS", "WMF"})  # Pillow would start another program to draw them
 _DATA_FORMATS = frozenset({"HDF5", "GRIB", "BUFR"})  # which Pillow only recognises
 _ORIENTATION_TAG = 0x0112

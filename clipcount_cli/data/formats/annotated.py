@@ -39,9 +39,7 @@ class AnnotatedImage:
     page: int | None = None  # of a stack, from 1, if the file states it
     in_fractions: bool = False  # of width and height, instead of pixels
     counts: dict[str, int] = field(default_factory=dict)  # prompt -> count, without positions
-    uncounted: set[str] = field(
-        default_factory=set
-    )  # prompts of what is or may be there, uncounted
+    uncounted: set[str] = field(default_factory=set)  # prompts of what is or may be there
 
     def add(self, prompt: str, centre: Point) -> None:
         """Add one object."""
