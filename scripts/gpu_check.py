@@ -105,7 +105,7 @@ class Report:
 
 def run_tests(device: torch.device, _sizes: Sizes) -> list[Row]:
     """tests/test_gpu.py, in a process of its own."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "--no-header", "tests/test_gpu.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n0", "--no-header", "tests/test_gpu.py"]
     if device.type != "cuda":
         command.append("--collect-only")  # the default tests run it on the CPU
     done = subprocess.run(

@@ -5,8 +5,8 @@
     python scripts/make_tiny.py pack --run RUN --material DIR --photos DIR
 
 `text` distils the phrase encoder (12 minutes on one core), `train` trains what recognizes and
-counts on rendered scenes and annotated photos (1.5 hours on two cores), `pack` writes RUN's weights
-into the package. MODEL_CARD.md names every source; scripts/tiny holds the parts.
+counts on rendered scenes and annotated photos (1.5 hours on two cores), `pack` writes RUN's
+weights into the package. MODEL_CARD.md names every source; scripts/tiny holds the parts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,13 @@ import csv
 import dataclasses
 import itertools
 import json
-import multiprocessing
 import os
 import platform
 import signal
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
-import torch
 import typer
 from tiny import distil
 from tiny.align import Names
@@ -33,9 +30,10 @@ from tiny.bank import Bank
 from tiny.colours import teach_colours
 from tiny.network import continued, strangers, teach_phrases, untrained
 from tiny.photos import read_photos
-from tiny.samples import MOSAICS, PHOTOS, SCENES, Sample, SampleSource
-from tiny.trainer import TRAINING, TinyBatch, TinyTrainer, make_batch, with_rate
+from tiny.samples import MOSAICS, PHOTOS, SCENES, SampleSource
+from tiny.trainer import TRAINING, TinyBatch, TinyTrainer, make_batch
 from tiny.validation import calibrated_shift, validation
+from torch.utils.data import DataLoader, Dataset
 
 from clipcount_cli import console
 from clipcount_cli.config import ModelConfig
@@ -50,6 +48,7 @@ from clipcount_cli.weights import checkpoint, digests
 
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
 STEPS, STEPS_PER_EPOCH = 1600, 100
+VALIDATIONS = 16  # of a training, about
 COLOUR_BATCHES = 30  # of the run's own samples, from which words for colours are taught first
 SAMPLES_PER_SEED = 10_000_000  # trainings with other seeds see other samples
 TEXT = "text.safetensors"
@@ -89,6 +88,10 @@ def train(
     material: MaterialOption = None,
     run: RunOption = Path("runs/tiny"),
     steps: Annotated[int, typer.Option(help="Number of steps in all.")] = STEPS,
+    batch: Annotated[int, typer.Option(help="Samples per step.")] = TRAINING.batch,
+    views: Annotated[
+        int, typer.Option(help="How often each picture is shown, with other prompts and mirrored.")
+    ] = 1,
     workers: Annotated[int, typer.Option(help="Processes that make samples.")] = 2,
     seed: Annotated[int, typer.Option(help="Seed of the first weights and the samples.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
@@ -100,13 +103,16 @@ def train(
         raise typer.BadParameter(f"--steps {steps} is not a multiple of {STEPS_PER_EPOCH}")
     place = pick_device(device)
     folder, bank = RunFolder(run), SampleSource.open(material, photos).bank
-    if not ((run / TEXT).is_file() and (run / STRANGERS).is_file()):
+    needed = (STRANGERS,) if init else (TEXT, STRANGERS)
+    if not all((run / name).is_file() for name in needed):
         raise typer.BadParameter(f"{run} has no phrase encoder; run `make_tiny.py text` first")
     keep_config(
         folder,
         {
             "steps": steps,
-            "samples": steps * TRAINING.batch,
+            "batch": batch,
+            "samples": steps * batch,
+            "views": views,
             "seed": seed,
             "learning_rate": learning_rate,
             "material": material is not None,
@@ -119,19 +125,22 @@ def train(
     )
     words = tuple((run / STRANGERS).read_text(encoding="utf-8").splitlines())
     model = untrained(bank, run / TEXT, seed) if init is None else continued(bank, init)
-    batches = endless_batches(
-        model.config, (material, photos, words), workers, seed * SAMPLES_PER_SEED
-    )
+    first = seed * SAMPLES_PER_SEED
+    source = BatchSource(material, photos, words, model.config, batch, views, first)
+    batches = endless_batches(source, workers)
     if not folder.checkpoint.exists() and not matches_colours(init):
-        with contextlib.closing(batches(0)) as first:
-            some = itertools.islice(first, COLOUR_BATCHES)
-            teach_colours(model, [(batch.windows, batch.colours) for batch in some])
+        with contextlib.closing(batches(0)) as made:
+            some = itertools.islice(made, COLOUR_BATCHES)
+            teach_colours(model, [(each.windows, each.colours) for each in some])
     model = model.to(place)
     plan = StepPlan(STEPS_PER_EPOCH, steps // STEPS_PER_EPOCH)
-    trainer = TinyTrainer(model, with_rate(learning_rate), plan, Names(bank), init is None)
+    config = dataclasses.replace(TRAINING, learning_rate=learning_rate, batch=batch)
+    trainer = TinyTrainer(model, config, plan, Names(bank), init is None)
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M trained parameters, {steps} steps")
+    validate = validation(read_photos(photos, "val"))
+    every = max(1, plan.epochs // VALIDATIONS)
     try:
-        fit(trainer, batches, folder, save_weights, validation(read_photos(photos, "val")))
+        fit(trainer, batches, folder, save_weights, validate, every)
     except InterruptedRunError as error:
         console.notice(f"{error}; the same command resumes")
 
@@ -182,38 +191,47 @@ def save_weights(model: ClipCount, path: Path) -> None:
     checkpoint.save(model, model.config, path, {"name": "tiny", "licence": "MIT"})
 
 
-_source: SampleSource | None = None
+@dataclasses.dataclass
+class BatchSource(Dataset[list[TinyBatch]]):
+    """Batch number n, wherever it is made: samples, and other views of the same pictures."""
+
+    material: Path | None
+    photos: Path
+    strangers: tuple[str, ...]
+    config: ModelConfig
+    batch: int  # samples
+    views: int
+    first_sample: int
+    _samples: SampleSource | None = None  # each process opens its own
+
+    def __getitem__(self, number: int) -> list[TinyBatch]:
+        if self._samples is None:
+            self._samples = SampleSource.open(self.material, self.photos, self.strangers)
+        first = self.first_sample + number * self.batch
+        seeds = range(first, first + self.batch)
+        made = [self._samples.samples(seed, self.views) for seed in seeds]
+        return [make_batch(view, self.config, first) for view in zip(*made, strict=True)]
 
 
-def _open_source(material: Path | None, photos: Path, words: tuple[str, ...]) -> None:
-    global _source
-    torch.set_num_threads(1)
+def _start_worker(_number: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # the process that trains decides when to stop
         signal.signal(number, signal.SIG_IGN)
-    _source = SampleSource.open(material, photos, words)
 
 
-def _make(seed: int) -> Sample:
-    assert _source is not None
-    return _source.sample(seed)
-
-
-def endless_batches(
-    config: ModelConfig,
-    source: tuple[Path | None, Path, tuple[str, ...]],
-    workers: int,
-    first_sample: int,
-) -> Callable[[int], Generator[TinyBatch]]:
-    """Batches of new samples, made in `workers` processes, from any step on."""
+def endless_batches(source: BatchSource, workers: int) -> Callable[[int], Generator[TinyBatch]]:
+    """Batches of new samples, each made in one of `workers` processes, from any step on."""
 
     def batches(step: int) -> Generator[TinyBatch]:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _open_source, source) as pool:
-            while True:
-                first = first_sample + step * TRAINING.batch
-                made = pool.map(_make, range(first, first + TRAINING.batch), chunksize=3)
-                yield make_batch(list(made), config, first)
-                step += 1
+        first, shown = divmod(step, source.views)
+        made: DataLoader[list[TinyBatch]] = DataLoader(
+            source,
+            batch_size=None,
+            sampler=itertools.count(first),
+            num_workers=workers,
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_start_worker,
+        )
+        yield from itertools.islice(itertools.chain.from_iterable(made), shown, None)
 
     return batches
 

@@ -71,17 +71,30 @@ class FixedBatch:
 
     @torch.inference_mode()
     def upload(self, pixels: Pixels | Tensor) -> Pixels | Tensor:
-        """A staged image on the device; on a CPU it stays as it is."""
-        return upload(torch.as_tensor(pixels), self.device) if self.on_gpu else pixels
+        """A staged image on the device; on a CPU it stays as it is.
+
+        Raises DeviceError if the device does not hold it.
+        """
+        if not self.on_gpu:
+            return pixels
+        for last_try in (False, True):
+            try:
+                return upload(torch.as_tensor(pixels), self.device)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                if last_try:
+                    raise does_not_fit(self.device) from error
+            free_memory(self.device)  # here, the failed try holds nothing
+        raise AssertionError
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[tuple[Pixels | Tensor, Origin]]) -> PatchFeatures:
         """K windows of uploaded images -> features of at least K rows."""
         with self._in_turn():
-            batch = self._cut(windows)
 
             def network(start: int) -> PatchFeatures:
-                part = batch[start : start + self.size]
+                part = self._cut(windows[start : start + self.size])
                 missing = self.size - len(part)
                 if missing:
                     part = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)])

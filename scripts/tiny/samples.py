@@ -1,13 +1,13 @@
-"""One training sample: a rendered scene, a crop of a photo, or four crops side by side.
+"""Training samples of a rendered scene, a crop of a photo, or four crops side by side.
 
 A sample has four prompts, mostly of what is there, and dots for each. What follows from a seed
-does not depend on any other sample.
+does not depend on any other seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ PROMPTS = 4
 ABSENT = (0.25, 0.5, 0.25)  # the chances that none, one or two of the prompts name what is absent
 STRANGE = 0.25  # share of samples in which one of these is unlike every noun of the bank
 MISCOLOURED = 0.35  # share of photos queried for what they show in a colour that they lack
-PHOTOS, MOSAICS = 0.32, 0.22  # shares of samples that show photos, and of those that join four
+PHOTOS, MOSAICS = 0.22, 0.22  # shares of samples that show photos, and of those that join four
 SCENES = SceneConfig(
     side_px=SIDE_PX, crowded=0.4, near=0.4, far=0.15, empty=0.06, two_sizes=0.1, materials=0.3
 )
@@ -53,6 +53,46 @@ class Sample:
     nouns: Points  # bank noun -> its dots
     objects_px: np.ndarray | None  # every object; None if not all of them are annotated
     colours: Points = field(default_factory=dict)  # colour -> dots of that colour
+
+
+@dataclass(frozen=True)
+class _View:
+    """A picture, everything that may be asked about it, and what its nouns are called."""
+
+    pixels: np.ndarray
+    there: Points  # prompts that are true of it
+    absent: list[str]  # prompts that are not, the best first
+    named: Collection[str]  # prompts of `there` that name a noun, chosen more often
+    nouns: Points
+    objects_px: np.ndarray | None
+    colours: Points
+
+    def sample(self, rng: np.random.Generator) -> Sample:
+        prompts = choose(self.there, self.absent, self.named, rng) or [GENERIC_PROMPT]
+        points_px = [self.there.get(prompt, NOTHING) for prompt in prompts]
+        return Sample(self.pixels, prompts, points_px, self.nouns, self.objects_px, self.colours)
+
+    def mirrored(self) -> _View:
+        """Left is right, and other prompts are the first absent ones."""
+        return replace(
+            self,
+            pixels=np.ascontiguousarray(self.pixels[:, ::-1]),
+            there=_mirrored(self.there),
+            absent=self.absent[2:] + self.absent[:2],
+            nouns=_mirrored(self.nouns),
+            objects_px=None if self.objects_px is None else _mirror(self.objects_px),
+            colours=_mirrored(self.colours),
+        )
+
+
+def _mirror(points_px: np.ndarray) -> np.ndarray:
+    """Dots (K, 2) of a mirrored picture."""
+    x = np.clip(SIDE_PX - 1 - points_px[:, :1], 0, None)
+    return np.concatenate([x, points_px[:, 1:]], axis=1).astype(np.float32)
+
+
+def _mirrored(points: Points) -> Points:
+    return {name: _mirror(at) for name, at in points.items()}
 
 
 @dataclass
@@ -92,12 +132,22 @@ class SampleSource:
 
     def sample(self, seed: int) -> Sample:
         """Make sample number `seed`."""
+        return self.samples(seed, 1)[0]
+
+    def samples(self, seed: int, views: int) -> list[Sample]:
+        """Make sample number `seed` and, from its mirror image and back, `views` - 1 others."""
         rng = np.random.default_rng([seed, 7])
         if rng.random() >= PHOTOS:
-            return self._scene(seed, rng)
-        return self._mosaic(rng) if rng.random() < MOSAICS else self._photo(rng)
+            view = self._scene(seed, rng)
+        else:
+            view = self._mosaic(rng) if rng.random() < MOSAICS else self._photo(rng)
+        made = [view.sample(rng)]
+        while len(made) < views:
+            view = view.mirrored()
+            made.append(view.sample(rng))
+        return made
 
-    def _scene(self, seed: int, rng: np.random.Generator) -> Sample:
+    def _scene(self, seed: int, rng: np.random.Generator) -> _View:
         scene = render_scene(seed, self.catalogue, SCENES)
         glowing = rng.random() < GLOWING and bool(CELLS & set(scene.points_px))
         there = dict(scene.points_px)
@@ -106,18 +156,19 @@ class SampleSource:
             there = {p: at for p, at in there.items() if not set(ANY) & set(p.split())}
             absent = [p for p in absent if not set(ANY) & set(p.split())]
         nouns = {name: at for name, at in scene.points_px.items() if name in self.bank.nouns}
-        prompts = choose(there, self._with_stranger(absent, rng), self.catalogue.nouns, rng)
+        absent = self._with_stranger(absent, rng)
         pixels = fluoresce(scene.pixels, rng) if glowing else scene.pixels
         colours = coloured(there) if not is_grey(pixels) else {NO_COLOUR: everything(scene)}
-        return Sample(pixels, prompts, dots(there, prompts), nouns, everything(scene), colours)
+        named = self.catalogue.nouns
+        return _View(pixels, there, absent, named, nouns, everything(scene), colours)
 
-    def _photo(self, rng: np.random.Generator) -> Sample:
+    def _photo(self, rng: np.random.Generator) -> _View:
         photo = self.photos[int(rng.choice(len(self.photos), p=self._weights))]
         image = self._images[photo.path]
         picture, points = crop(photo, image, crop_side(photo, image.size, rng), SIDE_PX, rng)
         return self._annotated(change_look(picture, rng), points, [photo], rng)
 
-    def _mosaic(self, rng: np.random.Generator) -> Sample:
+    def _mosaic(self, rng: np.random.Generator) -> _View:
         """Four crops of photos that show one kind each; now and then two of one photo."""
         weights = self._weights[self._single] / self._weights[self._single].sum()
         chosen = [self.photos[i] for i in rng.choice(self._single, 4, p=weights)]
@@ -138,8 +189,8 @@ class SampleSource:
 
     def _annotated(
         self, pixels: np.ndarray, points: Points, photos: Sequence[Photo], rng: np.random.Generator
-    ) -> Sample:
-        """Choose prompts for annotated photos, of which mixed ones are only partly annotated."""
+    ) -> _View:
+        """What may be asked about annotated photos, of which mixed ones are partly annotated."""
         complete = not any(photo.mixed for photo in photos)
         nouns = {noun: at.astype(np.float32) for noun, at in points.items() if len(at)}
         objects = np.concatenate([NOTHING, *nouns.values()]) if complete else None
@@ -148,11 +199,10 @@ class SampleSource:
         absent = self._with_stranger(absent, rng)
         if nouns and rng.random() < MISCOLOURED and (lacked := missing(pixels)):
             absent.insert(0, f"{rng.choice(lacked)} {rng.choice(list(nouns))}")
-        prompts = choose(there, absent, nouns, rng) or [GENERIC_PROMPT]
         known = {noun: at for noun, at in nouns.items() if noun in self.bank.nouns}
         every = np.concatenate([NOTHING, *nouns.values()])
         colours = {NO_COLOUR: every} if is_grey(pixels) else {}
-        return Sample(pixels, prompts, dots(there, prompts), known, objects, colours)
+        return _View(pixels, there, absent, nouns, known, objects, colours)
 
     def _names_of(
         self, nouns: Points, objects: np.ndarray | None, rng: np.random.Generator
@@ -207,16 +257,11 @@ def choose(
     return [*chosen, *absent[: PROMPTS - len(chosen)]]
 
 
-def dots(there: Mapping[str, np.ndarray], prompts: Sequence[str]) -> list[np.ndarray]:
-    """The dots of each prompt."""
-    return [there.get(prompt, NOTHING) for prompt in prompts]
-
-
 def everything(scene: Scene) -> np.ndarray:
     return scene.points_px.get(GENERIC_PROMPT, NOTHING)
 
 
-def coloured(there: Mapping[str, np.ndarray]) -> Points:
+def coloured(there: Points) -> Points:
     """The dots of each colour that a scene names."""
     found: Points = {}
     for prompt, at in there.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -171,7 +171,3 @@ class TinyTrainer(Trainer):
     def _weight(self, name: str) -> float:
         own = {"align": ALIGN_WEIGHT, "object": OBJECT_WEIGHT, "colour": COLOUR_WEIGHT}
         return own[name] if name in own else super()._weight(name)
-
-
-def with_rate(learning_rate: float) -> TrainConfig:
-    return replace(TRAINING, learning_rate=learning_rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import shutil
@@ -83,6 +84,36 @@ def test_a_sample_names_its_dots_and_nothing_that_it_shows_is_named_absent(sourc
             assert not any(source.bank.may_be_same(prompt, noun) for noun in sample.nouns)
     if sample.objects_px is None:
         assert "objects" not in sample.prompts
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**40))
+def test_a_second_view_is_the_mirror_image_with_its_dots(source, seed):
+    one, two, three = source.samples(seed, 3)
+
+    assert one.prompts == source.sample(seed).prompts
+    assert np.array_equal(one.pixels[:, ::-1], two.pixels)
+    assert np.array_equal(one.pixels, three.pixels)
+    for prompt, at in zip(two.prompts, two.points_px, strict=True):
+        assert ((at >= 0) & (at < 288)).all()
+        if prompt in one.prompts:
+            own = one.points_px[one.prompts.index(prompt)]
+            assert at == pytest.approx(np.array([287, 0]) + own * [-1, 1], abs=1)
+
+
+def test_a_training_that_shows_pictures_twice_resumes_within_one(source, photos):
+    config = tiny.network.tiny_config(source.bank.nouns)
+    given = make_tiny.BatchSource(None, photos, (), config, batch=2, views=2, first_sample=0)
+    batches = make_tiny.endless_batches(given, workers=0)
+
+    whole = list(itertools.islice(batches(0), 4))
+    rest = list(itertools.islice(batches(1), 3))
+
+    assert torch.equal(whole[0].windows, whole[1].windows.flip(-1))
+    assert not torch.equal(whole[1].windows, whole[2].windows)
+    for one, again in zip(whole[1:], rest, strict=True):
+        assert torch.equal(one.windows, again.windows)
+        assert torch.equal(one.target, again.target)
 
 
 def test_photos_are_split_by_name_and_no_photo_is_in_two_parts(photos):
@@ -215,7 +246,6 @@ def random_backbone():
 
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tiny.network, "load_backbone", random_backbone)
-    patch.setattr(make_tiny, "TRAINING", dataclasses.replace(TRAINING, batch=2))
     patch.setattr(make_tiny, "STEPS_PER_EPOCH", 1)
 
 
@@ -229,7 +259,7 @@ def finished(tmp_path_factory, photos):
     (run / make_tiny.STRANGERS).write_text("gardenias\npiers")
     with pytest.MonkeyPatch.context() as patch:
         make_quick(patch)
-        make_tiny.train(photos, run=run, steps=2, workers=1, seed=5)
+        make_tiny.train(photos, run=run, steps=2, batch=2, workers=1, seed=5)
     return run
 
 
@@ -319,7 +349,7 @@ def test_a_run_with_other_settings_is_not_resumed(quick, photos):
     before = {path.name: path.read_bytes() for path in quick.iterdir()}
 
     with pytest.raises(typer.BadParameter, match="was started with seed 5"):
-        make_tiny.train(photos, run=quick, steps=2, workers=1, seed=6)
+        make_tiny.train(photos, run=quick, steps=2, batch=2, workers=1, seed=6)
 
     assert {path.name: path.read_bytes() for path in quick.iterdir()} == before
 
