@@ -48,7 +48,6 @@ from clipcount_cli.weights import checkpoint, digests
 
 ASSET = Path(__file__).parents[1] / "clipcount_cli" / "assets" / "tiny.safetensors"
 STEPS, STEPS_PER_EPOCH = 1600, 100
-VALIDATIONS = 16  # of a training, about
 COLOUR_BATCHES = 30  # of the run's own samples, from which words for colours are taught first
 SAMPLES_PER_SEED = 10_000_000  # trainings with other seeds see other samples
 TEXT = "text.safetensors"
@@ -96,6 +95,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the first weights and the samples.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    validate_every: Annotated[int, typer.Option(help="Validate each so many hundred steps.")] = 1,
     init: Annotated[Path | None, typer.Option(help="Earlier weights to continue from.")] = None,
 ) -> None:
     """Train RUN, or resume it."""
@@ -138,9 +138,8 @@ def train(
     trainer = TinyTrainer(model, config, plan, Names(bank), init is None)
     console.notice(f"{trainer.trained_parameters / 1e6:.1f} M trained parameters, {steps} steps")
     validate = validation(read_photos(photos, "val"))
-    every = max(1, plan.epochs // VALIDATIONS)
     try:
-        fit(trainer, batches, folder, save_weights, validate, every)
+        fit(trainer, batches, folder, save_weights, validate, validate_every)
     except InterruptedRunError as error:
         console.notice(f"{error}; the same command resumes")
 

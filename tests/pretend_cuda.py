@@ -1,8 +1,9 @@
 """A pretend CUDA device: CPU memory behind tensors that say `cuda:0`.
 
 An operation that mixes devices raises as a GPU would; host synchronisations and kernel launches
-are counted per thread, with the source line of each synchronisation. Numerics are the CPU's:
-streams, nccl, cuDNN and speed are only for a real GPU (tests/test_gpu.py, scripts/gpu_check.py).
+are counted per thread, with the source line of each synchronisation. Numerics are the CPU's, and
+nothing is recorded as a graph: streams, graphs, nccl, cuDNN and speed are only for a real GPU
+(tests/test_gpu.py, scripts/gpu_check.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
+
+from clipcount_cli.batch.cuda_graph import Replayed
 
 needs_pretend_cuda = pytest.mark.skipif(
     not hasattr(torch._C, "_ensureCUDADeviceGuardSet"),
@@ -248,6 +251,7 @@ def pretend_cuda() -> Iterator[Seen]:
         (Tensor, {"pin_memory": lambda self: device.pin(self.clone())}),
         (Tensor, {"is_pinned": lambda self: device.is_pinned(self)}),
         (Tensor, {"record_stream": _nothing}),
+        (Replayed, {"__call__": lambda self, *inputs: self._call(*inputs)}),
         (threading.Thread, {"run": run_in_mode}),
     ]
     sdp = torch.backends.cuda

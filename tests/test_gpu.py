@@ -90,8 +90,7 @@ def test_a_windows_count_depends_neither_on_its_row_nor_on_its_company(weights, 
     blend = window_weights(384, 384, network.counter.windows)[0]
 
     def found(order, row):
-        uploaded = [(network.upload(network.stage(pixels[n])), Origin(0, 0)) for n in order]
-        features = network.encode(uploaded)
+        features = network.encode([(pixels[n], Origin(0, 0)) for n in order])
         rows = [(features, n) for n in range(len(order))]
         decoded = network.decode(rows, ["red apples"] * BATCH, [blend] * BATCH, True)
         assert decoded.densities is not None
@@ -207,8 +206,7 @@ def test_the_hot_loops_never_make_the_host_wait(weights):
     take_steps(trainer, sampler, 2)
 
     def one_batch() -> None:
-        uploaded = network.upload(network.stage(pixels))
-        windows = [(uploaded, Origin(0, 128 * (n % 3))) for n in range(BATCH)]
+        windows = [(pixels, Origin(0, 128 * (n % 3))) for n in range(BATCH)]
         features = network.encode(windows)
         rows = [(features, n) for n in range(BATCH)]
         network.decode(rows, ["red apples"] * BATCH, [blend[n % 3] for n in range(BATCH)], False)

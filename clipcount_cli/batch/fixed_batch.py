@@ -1,10 +1,10 @@
 """The network, always called with one batch shape, so that no result depends on the other rows.
 
-pipeline.py -> [fixed_batch.py] -> counting/counter.py
+pipeline.py -> [fixed_batch.py] -> cuda_graph.py, counting/counter.py
 For one batch shape, the result of a row is bit-identical, whatever the other rows hold; for another
 shape it is not (in bf16 the same window gives 49.93 alone and 50.02 in a batch of two).
-On a GPU the host waits once per batch, for the counts: images are uploaded from pinned memory, cut
-into windows and summed there, and densities are copied back only if they are drawn.
+On a GPU the host waits once per batch, for the counts: windows are uploaded together from pinned
+memory, and densities are blended and summed there, and copied back only if they are drawn.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipcount_cli import console
+from clipcount_cli.batch.cuda_graph import Replayed
 from clipcount_cli.config import DENSITY_SCALE
 from clipcount_cli.counting.counter import Counter, does_not_fit
 from clipcount_cli.counting.model import PatchFeatures
@@ -55,53 +56,28 @@ class FixedBatch:
         self.device = counter.device
         self.on_gpu = self.device.type != "cpu"
         self._issuing = threading.Lock()
+        self._prepare_calls()
 
-    def stage(self, pixels: Pixels) -> Pixels | Tensor:
-        """Put an image in memory that the device can read while the host continues."""
-        if self.device.type != "cuda":
-            return pixels
-        try:
-            pinned = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                return pixels
-            raise
-        pinned.numpy()[...] = pixels
-        return pinned
+    def _prepare_calls(self) -> None:
+        """Let the network be recorded, on CUDA: at first, and whenever the batch size changes."""
+        encode: Callable[..., PatchFeatures] = self.counter.encode_windows
+        found: Callable[..., _Found] = self._found
+        cuda = self.device.type == "cuda"
+        self._encode = Replayed(encode, self.device) if cuda else encode
+        self._find = Replayed(found, self.device) if cuda else found
 
     @torch.inference_mode()
-    def upload(self, pixels: Pixels | Tensor) -> Pixels | Tensor:
-        """A staged image on the device; on a CPU it stays as it is.
+    def encode(self, windows: Sequence[tuple[Pixels, Origin]]) -> PatchFeatures:
+        """K windows of resized images -> features of at least K rows."""
 
-        Raises DeviceError if the device does not hold it.
-        """
-        if not self.on_gpu:
-            return pixels
-        for last_try in (False, True):
-            try:
-                return upload(torch.as_tensor(pixels), self.device)
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                if last_try:
-                    raise does_not_fit(self.device) from error
-            free_memory(self.device)  # here, the failed try holds nothing
-        raise AssertionError
+        def network(part: slice, size: int) -> PatchFeatures:
+            batch = self._cut(windows[part], size)
+            with self._in_turn():
+                features: PatchFeatures = self._encode(batch)
+                return features
 
-    @torch.inference_mode()
-    def encode(self, windows: Sequence[tuple[Pixels | Tensor, Origin]]) -> PatchFeatures:
-        """K windows of uploaded images -> features of at least K rows."""
-        with self._in_turn():
-
-            def network(start: int) -> PatchFeatures:
-                part = self._cut(windows[start : start + self.size])
-                missing = self.size - len(part)
-                if missing:
-                    part = torch.cat([part, part[-1:].expand(missing, -1, -1, -1)])
-                return self.counter.encode_windows(part)
-
-            features: PatchFeatures = _joined(self._in_batches(network, len(windows)))
-            return features
+        features: PatchFeatures = _joined(self._in_batches(network, len(windows)))
+        return features
 
     @torch.inference_mode()
     def decode(
@@ -116,65 +92,88 @@ class FixedBatch:
         On a CPU the caller blends the densities and sums the map.
         """
 
-        def network(start: int) -> _Found:
-            part = slice(start, start + self.size)
-            text = self.counter.encode_prompts(_filled(prompts[part], self.size))
-            densities = self.counter.densities(gather(_filled(rows[part], self.size)), text)
-            if not self.on_gpu:
-                return _Found(densities)
-            return _Found(densities, self._summed(densities, _filled(weights[part], self.size)))
+        def network(part: slice, size: int) -> _Found:
+            shares = None
+            if self.on_gpu:
+                shares = torch.from_numpy(np.stack(_filled(weights[part], size)))
+                shares = upload(shares, self.device)  # (K, 2, 384)
+            with self._in_turn():
+                text = self.counter.encode_prompts(_filled(prompts[part], size))
+                features = gather(_filled(rows[part], size))
+                found: _Found = self._find(features, text, shares)
+                return found
 
-        with self._in_turn():
-            densities, counts = _joined(self._in_batches(network, len(rows)))
-            if counts is None:
-                return Decoded(None, densities[: len(rows)].numpy())
-            copies, arrived = _start_copies([counts, densities] if with_densities else [counts])
+        densities, counts = _joined(self._in_batches(network, len(rows)))
+        if counts is None:
+            return Decoded(None, densities[: len(rows)].numpy())
+        copies, arrived = _start_copies([counts, densities] if with_densities else [counts])
         if arrived is not None:
             arrived.synchronize()
         return Decoded(copies[0].tolist(), copies[1].numpy() if with_densities else None)
+
+    def _found(self, features: PatchFeatures, text: Tensor, shares: Tensor | None) -> _Found:
+        """Densities and, given the share of each pixel (K, 2, 384), each window's count."""
+        densities = self.counter.densities(features, text)
+        if shares is None:
+            return _Found(densities)
+        weighted = densities * shares[:, 0, :, None] * shares[:, 1, None, :]
+        return _Found(densities, weighted.sum(dim=(1, 2)) / DENSITY_SCALE)
 
     def _in_turn(self) -> AbstractContextManager[Any]:
         """Let one thread at a time use a GPU; on a CPU, threads are independent."""
         return self._issuing if self.on_gpu else nullcontext()
 
-    def _cut(self, windows: Sequence[tuple[Pixels | Tensor, Origin]]) -> Tensor:
+    def _cut(self, windows: Sequence[tuple[Pixels, Origin]], size: int) -> Tensor:
+        """The windows, the last one repeated, (size, 384, 384, 3), where the device can read."""
         side_px = self.counter.windows.side_px
-        batch = torch.empty(
-            (len(windows), side_px, side_px, 3), dtype=torch.uint8, device=self.device
-        )
-        places = batch if self.on_gpu else batch.numpy()
-        for (pixels, origin), place in zip(windows, places, strict=True):
+        batch = _empty_batch((size, side_px, side_px, 3), self.device)
+        places = batch.numpy()
+        for (pixels, origin), place in zip(windows, places, strict=False):
             cut_window(pixels, origin, place)
+        places[len(windows) :] = places[len(windows) - 1]
         return batch
 
-    def _summed(self, densities: Tensor, weights: Sequence[NDArray[np.float32]]) -> Tensor:
-        """The contribution of each window to the count of its image, (K,)."""
-        shares = upload(torch.from_numpy(np.stack(weights)), self.device)  # (K, 2, 384)
-        weighted = densities * shares[:, 0, :, None] * shares[:, 1, None, :]
-        return weighted.sum(dim=(1, 2)) / DENSITY_SCALE
-
-    def _in_batches(self, network: Callable[[int], _T], rows: int) -> list[_T]:
-        """Call `network` with the first row of each part of `size` rows, until all are done."""
+    def _in_batches(self, network: Callable[[slice, int], _T], rows: int) -> list[_T]:
+        """Call `network` with each part of the rows and the batch size, until all are done."""
         parts: list[_T] = []
         start = 0
         while start < rows:
+            size = self.size
             try:
-                parts.append(network(start))
-                start += self.size
+                parts.append(network(slice(start, start + size), size))
+                start += size
                 continue
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if self.size == 1:
+                if size == 1:
                     raise does_not_fit(self.device) from error
-            self.size //= 2  # here, the tensors of the failed call are free
+            self._halve(size)  # here, the tensors of the failed call are free
+        return parts
+
+    def _halve(self, size: int) -> None:
+        """Use smaller batches than `size`, unless another thread has seen to it."""
+        with self._issuing:
+            if self.size < size:
+                return
+            self.size //= 2
+            self._prepare_calls()
             free_memory(self.device)
             console.warn(
                 f"the memory of {self.device} is full: continuing with "
                 f"{quantity(self.size, 'window')} at a time, which may change a count's last "
                 f"digits; --batch-windows {self.size} makes all counts alike"
             )
-        return parts
+
+
+def _empty_batch(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Memory (B, S, S, 3) uint8 of the host; pinned for a CUDA device, if there is enough of it."""
+    try:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+    except RuntimeError as error:
+        if device.type != "cuda" or not is_out_of_memory(error):
+            raise
+        return torch.empty(shape, dtype=torch.uint8)
 
 
 def _filled(rows: Sequence[_T], size: int) -> list[_T]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from clipcount_cli.batch.fixed_batch import Decoded, FeatureRow
@@ -19,8 +18,6 @@ from clipcount_cli.batch.plan import Job
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.results import finite
 from clipcount_cli.counting.windows import Origin, Pixels
-
-Source = Pixels | torch.Tensor  # a resized image, in memory or on the device
 
 
 class Prepared(NamedTuple):
@@ -42,9 +39,9 @@ class ImageInFlight:
     place: int  # in the order of the jobs
     job: Job
     prompts: tuple[str, ...]  # the job's, and those to compare their counts with
-    reading: Future[tuple[Prepared, Source]] | None = None  # until it is read
+    reading: Future[tuple[Prepared, Pixels]] | None = None  # until it is read
     prepared: Prepared = field(init=False)  # once it is read
-    source: Source | None = None  # until it is encoded
+    source: Pixels | None = None  # as the network sees it, until it is encoded
     features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
     found: dict[int, dict[int, FoundRow]] = field(default_factory=dict)  # by prompt, then window
     results: dict[int, tuple[float, Any]] = field(default_factory=dict)  # by prompt

@@ -14,9 +14,10 @@ from functools import partial
 from typing import TypeVar, cast
 
 from clipcount_cli.batch.fixed_batch import Decoded, FixedBatch
-from clipcount_cli.batch.in_flight import FoundRow, ImageInFlight, Pair, Source, Window
+from clipcount_cli.batch.in_flight import FoundRow, ImageInFlight, Pair, Window
 from clipcount_cli.batch.tasks import Stage, Tasks
 from clipcount_cli.counting.model import PatchFeatures
+from clipcount_cli.counting.windows import Pixels
 
 _T = TypeVar("_T")
 
@@ -79,10 +80,7 @@ class NetworkCalls:
         self.tasks.submit(Stage.NETWORK, self.threads, task, on_done)
 
     def _encode(self, windows: list[Window]) -> PatchFeatures:
-        for image in dict.fromkeys(image for image, _ in windows):
-            if image.source is not None:  # uploaded once, even if its windows lie in two batches
-                image.source = self.network.upload(image.source)
-        sources = [cast(Source, image.source) for image, _ in windows]
+        sources = [cast(Pixels, image.source) for image, _ in windows]
         origins = [image.prepared.origins[number] for image, number in windows]
         return self.network.encode(list(zip(sources, origins, strict=True)))
 

@@ -30,7 +30,6 @@ from clipcount_cli.batch.in_flight import (
     FoundRow,
     ImageInFlight,
     Prepared,
-    Source,
     count_of,
     densities_of,
 )
@@ -55,7 +54,7 @@ from clipcount_cli.interrupts import Stop
 
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
-GPU_CALLS = 2  # at a time: one is computed while the next is prepared
+GPU_CALLS = 3  # at a time: one is computed while the next ones are prepared
 FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image before it stalls the others
 
 
@@ -235,12 +234,11 @@ class _PipelineRun:
         image = ImageInFlight(self.order.start(), job, (*job.prompts, *compared))
         self.held[image.place] = image
         image.reading = self.tasks.submit(
-            Stage.READ, self.workers, partial(self._read, job), partial(self._on_read, image)
+            Stage.READ,
+            self.workers,
+            partial(self.pipeline.prepare, job),
+            partial(self._on_read, image),
         )
-
-    def _read(self, job: Job) -> tuple[Prepared, Source]:
-        prepared, resized = self.pipeline.prepare(job)
-        return prepared, self.network.network.stage(resized)
 
     def _room(self) -> int:
         """How many images may be held: enough for all calls, fewer if the images are large."""
@@ -257,7 +255,7 @@ class _PipelineRun:
                 del self.held[image.place]
                 self.order.cut(image.place)
 
-    def _on_read(self, image: ImageInFlight, done: Future[tuple[Prepared, Source]]) -> None:
+    def _on_read(self, image: ImageInFlight, done: Future[tuple[Prepared, Pixels]]) -> None:
         """Queue an image that was read for the network."""
         image.reading = None
         if error := done.exception():
