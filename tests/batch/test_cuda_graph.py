@@ -1,0 +1,63 @@
+"""What a recorded call is given and returns; graphs themselves need a GPU (tests/test_gpu.py)."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from clipcount_cli.batch import cuda_graph
+from clipcount_cli.batch.cuda_graph import Replayed
+
+
+class Pair(NamedTuple):
+    total: Tensor
+    product: Tensor | None = None
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Stand in for CUDA: a replay computes again from the same inputs, into the same outputs."""
+    calls = []
+
+    def record(call, inputs):
+        calls.append(call)
+        outputs = call(*inputs)
+
+        def replay():
+            for own, new in zip(outputs, call(*inputs), strict=True):
+                if own is not None:
+                    own.copy_(new)
+
+        return replay, outputs
+
+    monkeypatch.setattr(cuda_graph, "record", record)
+    monkeypatch.setattr(torch.cuda, "device", lambda _: contextlib.nullcontext())
+    return calls
+
+
+def test_a_call_is_recorded_once_and_replayed_on_what_it_is_given(recorded):
+    def both(left: Pair, right: Tensor) -> Pair:
+        return Pair(left.total + right, None if left.product is None else left.product * right)
+
+    replayed = Replayed(both, torch.device("cpu"))
+    first = replayed(Pair(torch.tensor(1.0), torch.tensor(2.0)), torch.tensor(3.0))
+    second = replayed(Pair(torch.tensor(10.0), torch.tensor(20.0)), torch.tensor(0.5))
+
+    assert len(recorded) == 1
+    assert first == Pair(torch.tensor(4.0), torch.tensor(6.0))  # not overwritten by the second
+    assert second == Pair(torch.tensor(10.5), torch.tensor(10.0))
+
+
+def test_parts_that_a_network_lacks_stay_none(recorded):
+    def doubled(pair: Pair) -> Pair:
+        return Pair(2 * pair.total)
+
+    replayed = Replayed(doubled, torch.device("cpu"))
+
+    assert replayed(Pair(torch.ones(2))).product is None
+    with pytest.raises(RuntimeError, match="size"):
+        replayed(Pair(torch.ones(3)))
