@@ -63,8 +63,7 @@ class PillowFrames:
         _refuse_kind(self._image)
         refuse_extremes(*self._image.size)
         self._tags = getattr(self._image, "tag_v2", {})
-        counted = self._image.format in _COUNTED_FORMATS
-        pages = getattr(self._image, "n_frames", 1) if counted else 1
+        pages = _count_pages(self._image)
         self.stack: Stack = read_stack(pages, str(self._tags.get(_DESCRIPTION_TAG, "")))
 
     def header(self, number: int = 0) -> Header:
@@ -175,6 +174,17 @@ def _refuse_kind(image: Image.Image) -> None:
         raise Refusal(
             "shows only a thumbnail, as camera raw files do", hint="export it as JPEG or TIFF"
         )
+
+
+def _count_pages(image: ImageFile.ImageFile) -> int:
+    if image.format not in _COUNTED_FORMATS:
+        return 1
+    try:
+        return getattr(image, "n_frames", 1)
+    except SyntaxError as error:  # "unknown pixel mode": of any page, all of which Pillow looks at
+        if image.format != "TIFF":
+            raise
+        raise BeyondPillow(str(error)) from error
 
 
 def _seek(image: ImageFile.ImageFile, number: int) -> None:

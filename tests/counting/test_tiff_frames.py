@@ -134,6 +134,19 @@ def test_missing_data_and_white_as_zero_are_honoured_in_rare_types_too():
     assert np.abs(pixels[12:].astype(int) - plain[12:]).max() <= 2
 
 
+def test_a_page_of_a_rare_type_leaves_the_others_readable(tifffile):
+    common = np.random.default_rng(0).integers(0, 256, (40, 50)).astype(np.uint8)
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as writer:
+        for page in (common, common / 255, common.astype(np.uint16) * 257):
+            writer.write(page)
+
+    assert count_pages(stream) == 3
+    for page in (1, 2, 3):
+        read = read_image(stream, "a.tif", Selection(page=page))
+        assert read.pixels[..., 0] == pytest.approx(common, abs=3)
+
+
 def test_pages_of_a_rare_type_are_chosen_and_projected(tifffile):
     stack = np.random.default_rng(4).random((3, 20, 30))
     stream = io.BytesIO()
