@@ -8,36 +8,58 @@ longer, as soon as other threads read images.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from clipcount_cli import console
+from clipcount_cli.devices import is_out_of_memory
 
 
 class Replayed:
     """`call`, recorded when it is first called; later inputs must have the same shapes.
 
-    Inputs and outputs are tensors, or named tuples of tensors and None.
+    Inputs and outputs are tensors, or named tuples of tensors and None. Where recording fails, for
+    other reasons than full memory, the call is made as it is.
     """
 
     def __init__(self, call: Callable[..., Any], device: torch.device) -> None:
         self._call, self._device = call, device
-        self._replay: Callable[[], None] | None = None
-        self._inputs: tuple[Any, ...] = ()
-        self._outputs: Any = None
+        self._recorded: _Recorded | None = None
+        self._fails = False
 
     def __call__(self, *inputs: Any) -> Any:
         with torch.cuda.device(self._device):
-            if self._replay is None:
-                self._inputs = tuple(
-                    _each(lambda tensor: tensor.to(self._device, copy=True), value)
-                    for value in inputs
-                )
-                self._replay, self._outputs = record(self._call, self._inputs)
-            for own, given in zip(_tensors(self._inputs), _tensors(inputs), strict=True):
+            if self._recorded is None and not self._fails:
+                self._record(inputs)
+            if self._recorded is None:
+                return self._call(*inputs)
+            for own, given in zip(_tensors(self._recorded.inputs), _tensors(inputs), strict=True):
                 own.copy_(given, non_blocking=True)
-            self._replay()
-            return _each(Tensor.clone, self._outputs)  # the next replay overwrites its outputs
+            self._recorded.replay()
+            return _each(Tensor.clone, self._recorded.outputs)  # the next replay overwrites them
+
+    def _record(self, inputs: tuple[Any, ...]) -> None:
+        own = tuple(_each(self._copied, value) for value in inputs)
+        try:
+            self._recorded = _Recorded(own, *record(self._call, own))
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            self._fails = True
+            console.warn(f"{self._device} counts more slowly without a CUDA graph: {error}")
+
+    def _copied(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, copy=True)
+
+
+class _Recorded(NamedTuple):
+    """A recorded call: where it finds its inputs, what repeats it, where its outputs then lie."""
+
+    inputs: tuple[Any, ...]
+    replay: Callable[[], None]
+    outputs: Any
 
 
 def record(call: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Callable[[], None], Any]:

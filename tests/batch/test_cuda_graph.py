@@ -61,3 +61,26 @@ def test_parts_that_a_network_lacks_stay_none(recorded):
     assert replayed(Pair(torch.ones(2))).product is None
     with pytest.raises(RuntimeError, match="size"):
         replayed(Pair(torch.ones(3)))
+
+
+def test_a_call_that_cannot_be_recorded_is_made_as_it_is(recorded, monkeypatch, capsys):
+    def refuse(call, inputs):
+        recorded.append(call)
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(cuda_graph, "record", refuse)
+    replayed = Replayed(torch.square, torch.device("cpu"))
+
+    assert [replayed(torch.tensor(value)).item() for value in (2.0, 3.0)] == [4.0, 9.0]
+    assert len(recorded) == 1
+    assert "more slowly without a CUDA graph" in capsys.readouterr().err
+
+
+def test_full_memory_is_left_to_the_batch_that_can_halve(recorded, monkeypatch):
+    def refuse(call, inputs):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(cuda_graph, "record", refuse)
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Replayed(torch.square, torch.device("cpu"))(torch.tensor(2.0))
