@@ -158,8 +158,8 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
 def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
     """What is annotated in a folder, or None if nothing of a known format is there.
 
-    points.csv and annotations.json in the folder itself come before all others, counts.csv after
-    them. Raises DataError if these cannot be read, or if nothing can.
+    points.csv and annotations.json in the folder itself come before all others, counts.csv (in any
+    folder) after them. Raises DataError if these cannot be read, or if nothing can.
     """
     root = listing.root
     named = [name for name in (POINTS, COCO, COUNTS) if (root / name).is_file()]
@@ -178,8 +178,12 @@ def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
             if path.suffix.lower() in suffixes:
                 chosen.findings.add("files that cannot be read", str(error))
         return chosen
-    if named:
-        return _read_counts(root / COUNTS)
+    if counts := [path for path in listing.of(".csv") if path.name == COUNTS]:
+        first, *others = sorted(counts, key=lambda path: len(path.parts))
+        if others:
+            names = shortened([relative(path, root) for path in others])
+            findings.notices.append(f"{relative(first, root)} is read, {names} is not")
+        return _read_counts(first)
     if faults:
         raise faults[0][1]
     _refuse_workbooks(listing)
