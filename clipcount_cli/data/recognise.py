@@ -179,11 +179,11 @@ def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
                 chosen.findings.add("files that cannot be read", str(error))
         return chosen
     if counts := [path for path in listing.of(".csv") if path.name == COUNTS]:
-        first, *others = sorted(counts, key=lambda path: len(path.parts))
-        if others:
-            names = shortened([relative(path, root) for path in others])
-            findings.notices.append(f"{relative(first, root)} is read, {names} is not")
-        return _read_counts(first)
+        nearest, *more = sorted(counts, key=lambda path: len(path.parts))
+        if more:
+            names = shortened([relative(path, root) for path in more])
+            findings.notices.append(f"{relative(nearest, root)} is read, {names} is not")
+        return _read_counts(nearest)
     if faults:
         raise faults[0][1]
     _refuse_workbooks(listing)
