@@ -95,7 +95,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of the first weights and the samples.")] = 0,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1e-3,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    validate_every: Annotated[int, typer.Option(help="Validate each so many hundred steps.")] = 1,
+    validate_every: Annotated[int, typer.Option(help="Hundreds of steps between validations.")] = 1,
     init: Annotated[Path | None, typer.Option(help="Earlier weights to continue from.")] = None,
 ) -> None:
     """Train RUN, or resume it."""

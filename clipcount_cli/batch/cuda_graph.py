@@ -64,13 +64,18 @@ class _Recorded(NamedTuple):
 
 def record(call: Callable[..., Any], inputs: tuple[Any, ...]) -> tuple[Callable[[], None], Any]:
     """What repeats `call(*inputs)` on the current device, and where its outputs then lie."""
+    current = torch.cuda.current_stream()
     aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    aside.wait_stream(torch.cuda.current_stream())
+    aside.wait_stream(current)
     with torch.cuda.stream(aside):
         call(*inputs)  # libraries cannot be initialized while a graph is recorded
-    torch.cuda.current_stream().wait_stream(aside)
+    current.wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    # The outer stream: if recording fails, torch does not return to the stream of before.
+    with (
+        torch.cuda.stream(current),
+        torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"),
+    ):
         outputs = call(*inputs)
     return graph.replay, outputs
 

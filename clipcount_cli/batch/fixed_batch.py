@@ -13,6 +13,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -56,15 +57,15 @@ class FixedBatch:
         self.device = counter.device
         self.on_gpu = self.device.type != "cpu"
         self._issuing = threading.Lock()
+        self._plain_find: Callable[..., _Found] = partial(_found, counter)
         self._prepare_calls()
 
     def _prepare_calls(self) -> None:
         """Let the network be recorded, on CUDA: at first, and whenever the batch size changes."""
         encode: Callable[..., PatchFeatures] = self.counter.encode_windows
-        found: Callable[..., _Found] = self._found
         cuda = self.device.type == "cuda"
         self._encode = Replayed(encode, self.device) if cuda else encode
-        self._find = Replayed(found, self.device) if cuda else found
+        self._find = Replayed(self._plain_find, self.device) if cuda else self._plain_find
 
     @torch.inference_mode()
     def encode(self, windows: Sequence[tuple[Pixels, Origin]]) -> PatchFeatures:
@@ -72,9 +73,9 @@ class FixedBatch:
 
         def network(part: slice, size: int) -> PatchFeatures:
             batch = self._cut(windows[part], size)
-            with self._in_turn():
-                features: PatchFeatures = self._encode(batch)
-                return features
+            with self._in_turn():  # meanwhile, another thread may have halved the batch
+                encode = self._encode if size == self.size else self.counter.encode_windows
+                return encode(batch)
 
         features: PatchFeatures = _joined(self._in_batches(network, len(windows)))
         return features
@@ -96,28 +97,22 @@ class FixedBatch:
             shares = None
             if self.on_gpu:
                 shares = torch.from_numpy(np.stack(_filled(weights[part], size)))
-                shares = upload(shares, self.device)  # (K, 2, 384)
             with self._in_turn():
+                if shares is not None:
+                    shares = upload(shares, self.device)  # (K, 2, 384)
                 text = self.counter.encode_prompts(_filled(prompts[part], size))
                 features = gather(_filled(rows[part], size))
-                found: _Found = self._find(features, text, shares)
-                return found
+                find = self._find if size == self.size else self._plain_find
+                return find(features, text, shares)
 
         densities, counts = _joined(self._in_batches(network, len(rows)))
         if counts is None:
             return Decoded(None, densities[: len(rows)].numpy())
-        copies, arrived = _start_copies([counts, densities] if with_densities else [counts])
+        with self._in_turn():
+            copies, arrived = _start_copies([counts, densities] if with_densities else [counts])
         if arrived is not None:
             arrived.synchronize()
         return Decoded(copies[0].tolist(), copies[1].numpy() if with_densities else None)
-
-    def _found(self, features: PatchFeatures, text: Tensor, shares: Tensor | None) -> _Found:
-        """Densities and, given the share of each pixel (K, 2, 384), each window's count."""
-        densities = self.counter.densities(features, text)
-        if shares is None:
-            return _Found(densities)
-        weighted = densities * shares[:, 0, :, None] * shares[:, 1, None, :]
-        return _Found(densities, weighted.sum(dim=(1, 2)) / DENSITY_SCALE)
 
     def _in_turn(self) -> AbstractContextManager[Any]:
         """Let one thread at a time use a GPU; on a CPU, threads are independent."""
@@ -174,6 +169,17 @@ def _empty_batch(shape: tuple[int, ...], device: torch.device) -> Tensor:
         if device.type != "cuda" or not is_out_of_memory(error):
             raise
         return torch.empty(shape, dtype=torch.uint8)
+
+
+def _found(
+    counter: Counter, features: PatchFeatures, text: Tensor, shares: Tensor | None
+) -> _Found:
+    """Densities and, given the share of each pixel (K, 2, 384), each window's count."""
+    densities = counter.densities(features, text)
+    if shares is None:
+        return _Found(densities)
+    weighted = densities * shares[:, 0, :, None] * shares[:, 1, None, :]
+    return _Found(densities, weighted.sum(dim=(1, 2)) / DENSITY_SCALE)
 
 
 def _filled(rows: Sequence[_T], size: int) -> list[_T]:

@@ -5,11 +5,11 @@ Below it: network_calls.py (batches of windows), in_flight.py (one image), in_or
 
 read -> encode -> decode -> join: workers read, resize, blend and draw, and on a CPU they also run
 the network, each its own batch on one core (Pillow, NumPy and torch leave the interpreter free
-meanwhile); a GPU has two threads of its own, so that one batch is prepared while another is
-computed. Windows of several images, and pairs of a window and a prompt, fill batches of one fixed
-shape, padded if the last is not full. So a result depends neither on what else is counted, nor on
-the number of workers or processes (a matrix product split among threads is summed in another
-order). Every queue is bounded: memory does not grow with the number of images.
+meanwhile); a GPU has threads of its own, so that batches are prepared while another is computed.
+Windows of several images, and pairs of a window and a prompt, fill batches of one fixed shape,
+padded if the last is not full. So a result depends neither on what else is counted, nor on the
+number of workers or processes (a matrix product split among threads is summed in another order).
+Every queue is bounded: memory does not grow with the number of images.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,8 +78,8 @@ def cut_windows(pixels: Pixels, origins: list[Origin], config: WindowConfig) -> 
     return windows
 
 
-def cut_window(pixels: Any, origin: Origin, window: Any) -> None:
-    """Copy the part at `origin` into `window` (side, side, 3): arrays or tensors of one device."""
+def cut_window(pixels: Pixels, origin: Origin, window: Pixels) -> None:
+    """Copy the part at `origin` into `window` (side, side, 3)."""
     side = len(window)
     part = pixels[origin.y : origin.y + side, origin.x : origin.x + side]
     height, width = part.shape[:2]

@@ -158,18 +158,19 @@ def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:
 def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
     """What is annotated in a folder, or None if nothing of a known format is there.
 
-    points.csv and annotations.json in the folder itself come before all others, counts.csv (in any
-    folder) after them. Raises DataError if these cannot be read, or if nothing can.
+    points.csv and annotations.json in the folder itself come before all others, counts.csv (there
+    or beside the images) after them. Raises DataError if these cannot be read, or if nothing can.
     """
     root = listing.root
-    named = [name for name in (POINTS, COCO, COUNTS) if (root / name).is_file()]
+    counts = next((p for p in (root / COUNTS, root / "images" / COUNTS) if p.is_file()), None)
+    named = [path for path in (root / POINTS, root / COCO, counts) if path and path.is_file()]
     if len(named) > 1:
-        others = " and ".join(named[1:])
-        findings.notices.append(f"{named[0]} is read, {others} beside it is not")
-    if named and named[0] != COUNTS:
-        return _read_named(root / named[0])
+        read, *others = (relative(path, root) for path in named)
+        findings.notices.append(f"{read} is read, {' and '.join(others)} beside it is not")
+    if named and named[0] != counts:
+        return _read_named(named[0])
     readings, faults = _read_all(listing)
-    if named:
+    if counts:
         readings.pop(counted.TITLE, None)  # counts.csv comes before other tables of counts
     if chosen := next((readings[title] for title in PRIORITY if title in readings), None):
         _mention_others(chosen, readings, root, findings)
@@ -178,12 +179,8 @@ def read_annotations(listing: Listing, findings: Findings) -> Reading | None:
             if path.suffix.lower() in suffixes:
                 chosen.findings.add("files that cannot be read", str(error))
         return chosen
-    if counts := [path for path in listing.of(".csv") if path.name == COUNTS]:
-        nearest, *more = sorted(counts, key=lambda path: len(path.parts))
-        if more:
-            names = shortened([relative(path, root) for path in more])
-            findings.notices.append(f"{relative(nearest, root)} is read, {names} is not")
-        return _read_counts(nearest)
+    if counts:
+        return _read_counts(counts)
     if faults:
         raise faults[0][1]
     _refuse_workbooks(listing)

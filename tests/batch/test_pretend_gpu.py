@@ -9,15 +9,19 @@ from photo_folders import draw
 from pretend_cuda import needs_pretend_cuda, pretend_cuda
 from small_models import SMALL, small_model
 
+from clipcount_cli.batch import cuda_graph
+from clipcount_cli.batch.cuda_graph import Replayed
+from clipcount_cli.batch.fixed_batch import FixedBatch
 from clipcount_cli.batch.pipeline import Pipeline
 from clipcount_cli.batch.plan import Job
 from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.counter import Counter
-from clipcount_cli.counting.windows import join_densities, window_origins, window_weights
+from clipcount_cli.counting.windows import Origin, join_densities, window_origins, window_weights
 
 pytestmark = needs_pretend_cuda
 
 WINDOWS = 64
+REPLAYED = Replayed.__call__  # the pretend device calls the network as it is
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,42 @@ def test_full_memory_halves_the_batch_and_the_size_used_is_known(jobs, monkeypat
 
     assert pipeline.batch_windows == 4
     np.testing.assert_allclose(halved, straight, rtol=1e-6)
+
+
+def test_a_batch_that_another_thread_halves_meanwhile_is_still_encoded():
+    windows = np.random.default_rng(0).integers(0, 256, (4, 384, 384, 3), dtype=np.uint8)
+    placed = [(window, Origin(0, 0)) for window in windows]
+    with pretend_cuda(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Replayed, "__call__", REPLAYED)
+        patch.setattr(cuda_graph, "record", recorded_in_place)
+        network = FixedBatch(Counter(small_model(SMALL).to("cuda"), "small", "", "fp32"), 4)
+        cut = network._cut
+
+        def cut_slowly(windows, size):
+            batch = cut(windows, size)
+            network._halve(4)  # as a thread whose memory was full would
+            return batch
+
+        patch.setattr(network, "_cut", cut_slowly)
+        features = network.encode(placed)
+        again = network.encode(placed)  # recorded in the smaller size
+
+        assert network.size == 2
+        np.testing.assert_allclose(
+            again.patches.cpu().numpy(), features.patches.cpu().numpy(), rtol=1e-4, atol=1e-5
+        )
+
+
+def recorded_in_place(call, inputs):
+    """Stand in for a graph: compute again from the same inputs, into the same outputs."""
+    outputs = call(*inputs)
+
+    def replay():
+        for own, new in zip(outputs, call(*inputs), strict=True):
+            if own is not None:
+                own.copy_(new)
+
+    return replay, outputs
 
 
 def test_mixed_devices_are_refused_by_the_pretend_gpu_too():

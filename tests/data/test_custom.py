@@ -404,17 +404,15 @@ def test_counts_alone_are_a_test_split(tmp_path):
     assert any("without a count" in notice for notice in dataset.notices)
 
 
-def test_counts_are_found_beside_the_images_and_others_are_named(tmp_path):
+def test_counts_are_found_beside_the_images_unless_the_folder_has_its_own(tmp_path):
     make_own(tmp_path, [], ["a.jpg"])
     (tmp_path / "points.csv").unlink()
     (tmp_path / "images" / "counts.csv").write_text("image,prompt,count\na.jpg,beads,3\n")
-    (tmp_path / "images" / "old").mkdir()
-    (tmp_path / "images" / "old" / "counts.csv").write_text("image,prompt,count\na.jpg,beads,9\n")
+    (tmp_path / "images" / "survey.csv").write_text("image,prompt,count\na.jpg,beads,7\n")
+    assert truths(load_dataset(tmp_path, splits=["test"])) == {("a.jpg", "beads"): 3}
 
-    dataset = load_dataset(tmp_path, splits=["test"])
-
-    assert truths(dataset) == {("a.jpg", "beads"): 3}
-    assert any("images/old/counts.csv is not" in notice for notice in dataset.notices)
+    (tmp_path / "counts.csv").write_text("image,prompt,count\na.jpg,beads,9\n")
+    assert truths(load_dataset(tmp_path, splits=["test"])) == {("a.jpg", "beads"): 9}
 
 
 @pytest.mark.parametrize("count", ["-1", "2.5", "many", '"1,234"', "nan"])

@@ -98,7 +98,17 @@ def test_a_second_view_is_the_mirror_image_with_its_dots(source, seed):
         assert ((at >= 0) & (at < 288)).all()
         if prompt in one.prompts:
             own = one.points_px[one.prompts.index(prompt)]
-            assert at == pytest.approx(np.array([287, 0]) + own * [-1, 1], abs=1)
+            assert at == pytest.approx(mirrored(own), abs=1)
+    for name in ("nouns", "colours"):
+        own, other = getattr(one, name), getattr(two, name)
+        assert {n: len(at) for n, at in own.items()} == {n: len(at) for n, at in other.items()}
+        assert all(other[n] == pytest.approx(mirrored(at), abs=1) for n, at in own.items())
+    if one.objects_px is not None:
+        assert two.objects_px == pytest.approx(mirrored(one.objects_px), abs=1)
+
+
+def mirrored(points_px):
+    return np.array([287, 0]) + points_px * [-1, 1]
 
 
 def test_a_training_that_shows_pictures_twice_resumes_within_one(source, photos):
