@@ -44,7 +44,7 @@ LAYOUTS = (ENLARGED, *COPIES)
 TILES = (1, 2, 4, 8)
 SMALLEST_ERROR = 0.01  # that others are measured by
 LARGEST_VIEW = 2.0  # of a copy, over the window's side; beyond it every count is wrong
-GROWTHS, PITCHES_PX = (1.2, 1.3, 1.5, 2.0), (44, 52, 60, 68, 80, 96, 120)
+GROWTHS, PITCHES_PX, SHARPNESSES = (1.1, 1.2, 1.3), (60, 90, 110, 118, 200), (0.0, 0.65, 0.75, 0.85)
 
 
 @dataclass
@@ -63,15 +63,9 @@ class Subject:
         """The relative error of one copy's count."""
         return abs(self.counts[size_of(layout, tiles)] - self.truth) / self.truth
 
-    def choice(
-        self,
-        layout: float,
-        growth: float = scale.MIN_GROWTH,
-        pitch_px: float = scale.MAX_PITCH_PX,
-    ) -> int:
-        """What `auto` chooses with these thresholds."""
-        comparisons, limit = self.comparisons[layout], self.limits[layout]
-        return scale.choose_tiles(comparisons, limit, growth, pitch_px)
+    def choice(self, layout: float, thresholds: scale.Thresholds | None = None) -> int:
+        """What `auto` chooses with these thresholds, or its own."""
+        return scale.choose_tiles(self.comparisons[layout], self.limits[layout], thresholds)
 
 
 def size_of(layout: float, tiles: int) -> float:
@@ -165,17 +159,16 @@ def figures(errors: list[float]) -> str:
     return f"{np.median(errors):.2f} {np.mean(errors):.2f}"
 
 
-def thresholds(subjects: list[Subject]) -> list[tuple[str, ...]]:
-    """The error over all layouts, median and mean, for each pair of thresholds."""
+def calibrated(subjects: list[Subject]) -> list[tuple[str, ...]]:
+    """The error over all layouts, median and mean, for thresholds of all three kinds."""
     rows: list[tuple[str, ...]] = []
-    for growth, pitch_px in itertools.product(GROWTHS, PITCHES_PX):
-        errors = [
-            s.error(layout, s.choice(layout, growth, pitch_px))
-            for s in subjects
-            for layout in LAYOUTS
-        ]
-        in_use = (growth, pitch_px) == (scale.MIN_GROWTH, scale.MAX_PITCH_PX)
-        rows.append((f"{growth}", str(pitch_px), figures(errors), "in use" if in_use else ""))
+    for each in itertools.starmap(
+        scale.Thresholds, itertools.product(GROWTHS, PITCHES_PX, SHARPNESSES)
+    ):
+        errors = [s.error(layout, s.choice(layout, each)) for s in subjects for layout in LAYOUTS]
+        note = "in use" if each == scale.Thresholds() else ""
+        cells = (f"{each.growth}", f"{each.pitch_px}", f"{each.sharpness}", figures(errors), note)
+        rows.append(cells)
     return rows
 
 
@@ -204,7 +197,8 @@ def main(
         console.show_table(columns, table(subjects, average), title)
     console.show_table(["layout", "auto chose"], choices(subjects))
     if calibrate:
-        console.show_table(["growth", "pitch", "median and mean error", ""], thresholds(subjects))
+        columns = ["growth", "pitch", "sharpness", "median and mean error", ""]
+        console.show_table(columns, calibrated(subjects))
 
 
 if __name__ == "__main__":

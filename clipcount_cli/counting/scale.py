@@ -4,9 +4,10 @@ Beside the path image -> count: counter.py -> [scale.py] -> windows.py
 
 Each sample is counted twice, the second time at twice the size. If the counts agree, the objects
 are large enough already, and a larger view would break them up; only if it shows a multiple of them
-did both views take clusters for objects. If the second count is higher and its objects lie close
-together, the first view had merged or missed small ones. Neither quantity depends on the weights: a
-ratio of counts, and a distance in pixels of a window.
+did both views take clusters for objects. If the second count is higher, the first view had merged
+or missed small objects, unless what is seen has become diffuse or lies far apart: so do parts of
+objects that are too large. No quantity depends on the weights: a ratio of counts, a distance in
+pixels of a window, a ratio of densities.
 scripts/score_tiles.py measures how well the choice does with given weights.
 """
 
@@ -25,13 +26,10 @@ from clipcount_cli.counting.windows import Origin, Pixels, cut_windows, resize_s
 
 MAX_TILES = 8  # bounds the cost of a count: about 700 windows for a 4:3 image
 MAX_ENLARGEMENT = 1.1  # nothing is finer beyond an image's own pixels
-MIN_GROWTH = 1.3  # from which a count at twice the size is another count
-OVERRULING_GROWTH = 4  # from which it is so even if views before agreed
-MAX_PITCH_PX = 52  # distance of neighbours, seen at twice the size, up to which objects are small
-FINE_PITCH_PX = 44  # up to which they are so small that all of an image's own pixels are needed
+OVERRULING_GROWTH = 4  # from which another count is believed even if views before agreed
 MIN_OBJECTS = 3  # in all samples; with fewer, their size is unknown
 MAX_SAMPLES = 8  # four windows each, at every size
-CELL_PX, BLUR_PX = 4, 24  # the pitch is measured on densities pooled and blurred by so much
+CELL_PX, BLUR_PX = 4, 48  # the pitch is measured on densities pooled and blurred by so much
 
 Densities = NDArray[np.float32]  # (B, side, side) objects per pixel
 # Windows (B, side, side, 3) -> densities of the prompts and, if the weights know a generic prompt,
@@ -39,25 +37,37 @@ Densities = NDArray[np.float32]  # (B, side, side) objects per pixel
 See = Callable[[Pixels], list[Densities]]
 
 
+class Thresholds(NamedTuple):
+    """When a view at twice the size is the better one."""
+
+    growth: float = 1.1  # of the count, at least
+    pitch_px: float = 118  # distance of neighbours, at most; lone objects seem 120 px apart
+    sharpness: float = 0.75  # over that of the view before, at least...
+    crowded_pitch_px: float = 60  # ...unless neighbours are as close, whose densities overlapped
+
+
 class View(NamedTuple):
     """What is seen in all samples at one size."""
 
     objects: float
     pitch_px: float  # typical distance of neighbours; infinite if nothing is seen
+    sharpness: float = 1.0  # mean density where objects are: less where they are larger than known
 
     @classmethod
     def of(cls, densities: Densities) -> View:
-        """Measure the pitch by the density around the objects: lone ones seem BLUR_PX apart."""
+        """Measure the pitch by the density around the objects, blurred by BLUR_PX."""
         from scipy.ndimage import gaussian_filter  # 0.1 s: paid only when tiles are chosen
 
         side = densities.shape[1] // CELL_PX
         cells = densities.reshape(-1, side, CELL_PX, side, CELL_PX).sum(axis=(2, 4))
         objects = float(cells.sum(dtype=np.float64))
         if objects == 0:
-            return cls(0.0, math.inf)
+            return cls(0.0, math.inf, 0.0)
         blur = (0, BLUR_PX / CELL_PX, BLUR_PX / CELL_PX)
-        around = float((cells * gaussian_filter(cells, blur)).sum(dtype=np.float64) / objects)
-        return cls(objects, CELL_PX / math.sqrt(around))
+        near = gaussian_filter(cells, blur, mode="constant")  # nothing is near beyond the window
+        around = float((cells * near).sum(dtype=np.float64) / objects)
+        sharpness = float(np.square(densities).sum(dtype=np.float64) / objects)
+        return cls(objects, CELL_PX / math.sqrt(around), sharpness)
 
 
 class Comparison(NamedTuple):
@@ -74,24 +84,30 @@ def most_tiles(pixels: Pixels, side_px: int) -> float:
 
 
 def choose_tiles(
-    comparisons: Iterable[Comparison],
-    limit: float,
-    min_growth: float = MIN_GROWTH,
-    max_pitch_px: float = MAX_PITCH_PX,
+    comparisons: Iterable[Comparison], limit: float, thresholds: Thresholds | None = None
 ) -> int:
     """Choose how many times `side_px` the shorter side is resized to, at most `limit` times.
 
-    A power of two; if objects are still small at the largest compared, the whole of the limit.
+    A power of two; if the largest view compared is the better one, the whole of the limit.
     """
-    chosen, smallest_growth, finest = 1, min_growth, False
+    thresholds = thresholds or Thresholds()
+    chosen, growth, better = 1, thresholds.growth, False
     for tiles, before, after in comparisons:
-        grown = after.objects >= max(MIN_OBJECTS, smallest_growth * before.objects)
-        finest = grown and after.pitch_px <= FINE_PITCH_PX
-        if grown and after.pitch_px <= max_pitch_px:
-            chosen, smallest_growth = tiles, min_growth
+        grown = after.objects >= max(MIN_OBJECTS, growth * before.objects)
+        better = grown and _shows_objects(before, after, thresholds)
+        if better:
+            chosen, growth = tiles, thresholds.growth
         elif not grown and before.objects >= MIN_OBJECTS:
-            smallest_growth = OVERRULING_GROWTH  # what is seen is seen at both sizes
-    return int(limit) if finest else chosen
+            growth = OVERRULING_GROWTH  # what is seen is seen at both sizes
+    return int(limit) if better else chosen
+
+
+def _shows_objects(before: View, after: View, thresholds: Thresholds) -> bool:
+    """Whether a view does not show parts of objects that are too large for it."""
+    if after.pitch_px <= thresholds.crowded_pitch_px:
+        return True
+    sharp = after.sharpness >= thresholds.sharpness * before.sharpness
+    return sharp and after.pitch_px <= thresholds.pitch_px
 
 
 def compare_sizes(pixels: Pixels, see: See, config: WindowConfig) -> Iterator[Comparison]:
