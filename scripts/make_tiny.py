@@ -19,10 +19,11 @@ import json
 import os
 import platform
 import signal
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from tiny import distil
 from tiny.align import Names
@@ -37,6 +38,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from clipcount_cli import console
 from clipcount_cli.config import ModelConfig
+from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.devices import pick_device
 from clipcount_cli.errors import InterruptedRunError
@@ -149,30 +151,57 @@ def pack(
     photos: PhotosOption,
     material: MaterialOption = None,
     run: RunOption = Path("runs/tiny"),
+    average: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another run, to take the mean of both weights; may be repeated."),
+    ] = None,
 ) -> None:
     """Write RUN's weights into the package in half precision, with how they were made."""
-    folder = RunFolder(run)
-    if not folder.log.is_file():
-        raise typer.BadParameter(f"{run} holds no training; name it with --run")
-    training, rows = json.loads(folder.config.read_text()), logged(folder.log)
-    done = int(rows[-1]["step"]) if rows else 0
-    if done < training["steps"]:
-        raise typer.BadParameter(f"{run} has done {done} of {training['steps']} steps")
-    training["hours"] = round(sum(float(row["seconds"]) for row in rows) / 3600, 2)
-    state, metadata = checkpoint.load_state(folder.last)
+    runs = [RunFolder(path) for path in (run, *(average or ()))]
+    trainings = [finished(folder) for folder in runs]
+    state, config = mean_of([folder.last for folder in runs])
     bank = SampleSource.open(material, photos).bank
-    shift = calibrated_shift(checkpoint.load(folder.last)[0], read_photos(photos, "val"))
-    config = dataclasses.replace(metadata.config, taught=taught(bank), relevance_shift=shift)
+    model = build_model(config)
+    model.load_state_dict(state)
+    shift = calibrated_shift(model.eval(), read_photos(photos, "val"))
+    config = dataclasses.replace(config, taught=taught(bank), relevance_shift=shift)
     halves = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     origin = {
         "name": "tiny",
         "licence": "MIT; towers Apache-2.0",
         "made_by": f"scripts/make_tiny.py of clipcount-cli {__version__}",
-        "training": training,
+        "training": trainings[0] if len(trainings) == 1 else trainings,
     }
     checkpoint.save(halves, config, ASSET, origin)
     digests.write_record(ASSET)
     console.show_line(ASSET)
+
+
+def finished(folder: RunFolder) -> dict[str, Any]:
+    """How a run was made. Raises typer.BadParameter if it has not ended."""
+    if not folder.log.is_file():
+        raise typer.BadParameter(f"{folder.path} holds no training; name it with --run")
+    training, rows = json.loads(folder.config.read_text()), logged(folder.log)
+    done = int(rows[-1]["step"]) if rows else 0
+    if done < training["steps"]:
+        raise typer.BadParameter(f"{folder.path} has done {done} of {training['steps']} steps")
+    training["hours"] = round(sum(float(row["seconds"]) for row in rows) / 3600, 2)
+    return training
+
+
+def mean_of(files: Sequence[Path]) -> tuple[dict[str, torch.Tensor], ModelConfig]:
+    """The mean of several runs' weights, of which each continued another or the same one.
+
+    Such a mean counts better than any of them (Wortsman et al., "Model soups", ICML 2022).
+    """
+    states, metadata = zip(*(checkpoint.load_state(file) for file in files), strict=True)
+    mean = {
+        name: torch.stack([state[name].float() for state in states]).mean(dim=0)
+        if first.is_floating_point()
+        else first
+        for name, first in states[0].items()
+    }
+    return mean, metadata[0].config
 
 
 def matches_colours(init: Path | None) -> bool:

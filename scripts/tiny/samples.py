@@ -31,7 +31,7 @@ PHOTOS, MOSAICS = 0.22, 0.22  # shares of samples that show photos, and of those
 SCENES = SceneConfig(
     side_px=SIDE_PX, crowded=0.4, near=0.4, far=0.15, empty=0.06, two_sizes=0.1, materials=0.3
 )
-OTHER_NAMES = 0.7  # how often kinds, synonyms and "objects" are chosen, beside nouns
+OTHER_NAMES = 1.0  # how often kinds, synonyms and "objects" are chosen, beside nouns
 GLOWING = 0.45  # of the scenes with cells: fluorescence, bright on black
 CELLS = {"cells", "cell nuclei"}
 # Never named as absent from a photo that shows one kind of thing: they may be in its background

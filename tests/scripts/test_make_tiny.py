@@ -296,6 +296,21 @@ def test_a_run_becomes_weights_that_count_and_say_how_they_were_made(quick, phot
     assert np.isfinite(result.count)
 
 
+def test_the_mean_of_two_runs_can_be_packed(quick, photos, tmp_path):
+    other = shutil.copytree(quick, tmp_path / "other")
+    state, metadata = checkpoint.load_state(other / "last.safetensors")
+    bias = "recognition.embed.bias"
+    checkpoint.save(
+        {**state, bias: state[bias] + 1}, metadata.config, other / "last.safetensors", {}
+    )
+
+    make_tiny.pack(photos, run=quick, average=[other])
+
+    packed, metadata = checkpoint.load_state(make_tiny.ASSET)
+    torch.testing.assert_close(packed[bias].float(), state[bias] + 0.5, rtol=0, atol=1e-3)
+    assert [training["seed"] for training in metadata.origin["training"]] == [5, 5]
+
+
 def test_training_leaves_the_pretrained_towers_as_they_are(quick):
     tower, classifier = random_backbone()
 
