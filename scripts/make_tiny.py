@@ -7,6 +7,9 @@
 `text` distils the phrase encoder (12 minutes on one core), `train` trains what recognizes and
 counts on rendered scenes and annotated photos (1.5 hours on two cores), `pack` writes RUN's
 weights into the package. MODEL_CARD.md names every source; scripts/tiny holds the parts.
+Beside a GPU, making samples limits the speed: on 16 cores, use `--workers 15 --views 2 --batch 96`.
+Batches pass through shared memory, of which a container needs more than usual (Docker: `--shm-size
+4g`).
 """
 
 from __future__ import annotations
