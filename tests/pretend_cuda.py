@@ -185,6 +185,18 @@ class _Device:
         return PretendTensor(copied) if down else copied
 
 
+def recorded_in_place(call: Any, inputs: Any) -> tuple[Callable[[], None], Any]:
+    """Stand in for cuda_graph.record: compute again from the same inputs into the same outputs."""
+    outputs = call(*inputs)
+
+    def replay() -> None:
+        for own, new in zip(outputs, call(*inputs), strict=True):
+            if own is not None:
+                own.copy_(new)
+
+    return replay, outputs
+
+
 def _inner(value: Any) -> Any:
     return value.inner if isinstance(value, PretendTensor) else value
 

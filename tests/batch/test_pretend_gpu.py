@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from photo_folders import draw
-from pretend_cuda import needs_pretend_cuda, pretend_cuda
+from pretend_cuda import needs_pretend_cuda, pretend_cuda, recorded_in_place
 from small_models import SMALL, small_model
 
 from clipcount_cli.batch import cuda_graph
@@ -134,18 +134,6 @@ def test_a_batch_that_another_thread_halves_meanwhile_is_still_encoded():
         np.testing.assert_allclose(
             again.patches.cpu().numpy(), features.patches.cpu().numpy(), rtol=1e-4, atol=1e-5
         )
-
-
-def recorded_in_place(call, inputs):
-    """Stand in for a graph: compute again from the same inputs, into the same outputs."""
-    outputs = call(*inputs)
-
-    def replay():
-        for own, new in zip(outputs, call(*inputs), strict=True):
-            if own is not None:
-                own.copy_(new)
-
-    return replay, outputs
 
 
 def test_mixed_devices_are_refused_by_the_pretend_gpu_too():
