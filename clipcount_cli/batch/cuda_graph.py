@@ -48,7 +48,8 @@ class Replayed:
             if is_out_of_memory(error):
                 raise
             self._fails = True
-            console.warn(f"{self._device} counts more slowly without a CUDA graph: {error}")
+            reason = str(error).partition("\n")[0]  # general advice of torch's follows
+            console.warn(f"{self._device} counts more slowly without a CUDA graph: {reason}")
 
     def _copied(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._device, copy=True)

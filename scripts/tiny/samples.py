@@ -6,7 +6,7 @@ does not depend on any other seed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +31,6 @@ PHOTOS, MOSAICS = 0.22, 0.22  # shares of samples that show photos, and of those
 SCENES = SceneConfig(
     side_px=SIDE_PX, crowded=0.4, near=0.4, far=0.15, empty=0.06, two_sizes=0.1, materials=0.3
 )
-OTHER_NAMES = 1.0  # how often kinds, synonyms and "objects" are chosen, beside nouns
 GLOWING = 0.45  # of the scenes with cells: fluorescence, bright on black
 CELLS = {"cells", "cell nuclei"}
 # Never named as absent from a photo that shows one kind of thing: they may be in its background
@@ -62,13 +61,12 @@ class _View:
     pixels: np.ndarray
     there: Points  # prompts that are true of it
     absent: list[str]  # prompts that are not, the best first
-    named: Collection[str]  # prompts of `there` that name a noun, chosen more often
     nouns: Points
     objects_px: np.ndarray | None
     colours: Points
 
     def sample(self, rng: np.random.Generator) -> Sample:
-        prompts = choose(self.there, self.absent, self.named, rng) or [GENERIC_PROMPT]
+        prompts = choose(self.there, self.absent, rng) or [GENERIC_PROMPT]
         points_px = [self.there.get(prompt, NOTHING) for prompt in prompts]
         return Sample(self.pixels, prompts, points_px, self.nouns, self.objects_px, self.colours)
 
@@ -159,8 +157,7 @@ class SampleSource:
         absent = self._with_stranger(absent, rng)
         pixels = fluoresce(scene.pixels, rng) if glowing else scene.pixels
         colours = coloured(there) if not is_grey(pixels) else {NO_COLOUR: everything(scene)}
-        named = self.catalogue.nouns
-        return _View(pixels, there, absent, named, nouns, everything(scene), colours)
+        return _View(pixels, there, absent, nouns, everything(scene), colours)
 
     def _photo(self, rng: np.random.Generator) -> _View:
         photo = self.photos[int(rng.choice(len(self.photos), p=self._weights))]
@@ -202,7 +199,7 @@ class SampleSource:
         known = {noun: at for noun, at in nouns.items() if noun in self.bank.nouns}
         every = np.concatenate([NOTHING, *nouns.values()])
         colours = {NO_COLOUR: every} if is_grey(pixels) else {}
-        return _View(pixels, there, absent, nouns, known, objects, colours)
+        return _View(pixels, there, absent, known, objects, colours)
 
     def _names_of(
         self, nouns: Points, objects: np.ndarray | None, rng: np.random.Generator
@@ -247,12 +244,10 @@ class SampleSource:
         return [absent[i] for i in rng.permutation(len(absent))]
 
 
-def choose(
-    there: Points, absent: Sequence[str], nouns: Collection[str], rng: np.random.Generator
-) -> list[str]:
-    """Choose prompts: mostly of what is there, by its own name; `absent` in its order."""
-    weights = [1.0 if noun_of(prompt) in nouns else OTHER_NAMES for prompt in there]
-    true = _shuffled(list(there), np.array(weights), rng)
+def choose(there: Points, absent: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Choose prompts: mostly of what is there; `absent` in its order."""
+    prompts = list(there)
+    true = [prompts[i] for i in rng.permutation(len(prompts))]
     chosen = true[: PROMPTS - int(rng.choice(len(ABSENT), p=ABSENT))]
     return [*chosen, *absent[: PROMPTS - len(chosen)]]
 
@@ -282,10 +277,3 @@ def fluoresce(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     shown = light[..., None] * stain * rng.uniform(120, 255) + rng.uniform(0, 18)
     shown = shown + rng.normal(0, rng.uniform(0, 7), pixels.shape)
     return np.clip(shown, 0, 255).astype(np.uint8)
-
-
-def _shuffled(prompts: list[str], weights: np.ndarray, rng: np.random.Generator) -> list[str]:
-    if not prompts:
-        return []
-    order = rng.choice(len(prompts), len(prompts), replace=False, p=weights / weights.sum())
-    return [prompts[i] for i in order]
