@@ -6,6 +6,7 @@ channels of the tower.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -33,37 +34,41 @@ class ImageTower(nn.Module):
             self.norm = nn.LayerNorm(width, eps=1e-6)
         self.dropout = nn.Dropout(config.dropout)
 
-    def layer_prompts(self, layer: int, windows: int) -> Tensor | None:
-        """The prompts (B or 1, prompts, D) that go through `layer`; None where it has none."""
-        if not self.prompted or layer >= len(self.prompts):
-            return None
+    def layer_prompts(self, windows: int) -> Iterator[Tensor]:
+        """The prompts (B or 1, prompts, D) that go through each layer, the first ones first."""
+        if not self.prompted:
+            return
+        rows = self.prompts.unbind()  # together: their gradients then take one operation
         # As released: layer 0 and layer 1 share prompt 0, and the last prompt is never used.
-        prompts = self.prompt_proj(self.prompts[max(layer - 1, 0)])[None]
-        if self.training:
-            prompts = self.dropout(prompts.expand(windows, -1, -1))  # drawn per window
-        return cast(Tensor, prompts)
+        for row in (rows[0], *rows[:-1]):
+            prompts = self.prompt_proj(row)[None]
+            if self.training:
+                prompts = self.dropout(prompts.expand(windows, -1, -1))  # drawn per window
+            yield prompts
 
-    def seen_prompts(self, visual: Any, layer: int, windows: int) -> Tensor | None:
-        """Keys and values (B or 1, prompts, 2D) of the prompts of `layer`; None if it has none.
+    def seen_prompts(self, visual: Any, windows: int) -> Iterator[Tensor | None]:
+        """Keys and values (B or 1, prompts, 2D) of each layer's prompts; None if it has none.
 
         Prompts are replaced at every layer, so what a block would make of them is never seen: they
         are keys and values only, outside of training the same for all windows.
         """
-        prompts = self.layer_prompts(layer, windows)
-        if prompts is None:
-            return None
-        if layer == 0:
-            prompts = visual.ln_pre(prompts)  # the later ones are never normalised by it
-        block = visual.transformer.resblocks[layer]
-        attention, width = block.attn, cast(Tensor, prompts).shape[-1]
-        weight, bias = attention.in_proj_weight[width:], attention.in_proj_bias[width:]
-        return F.linear(block.ln_1(prompts), weight, bias)
+        prompts_of_layers = self.layer_prompts(windows)
+        for layer, block in enumerate(visual.transformer.resblocks):
+            prompts = next(prompts_of_layers, None)
+            if prompts is None:
+                yield None
+                continue
+            if layer == 0:
+                prompts = visual.ln_pre(prompts)  # the later ones are never normalised by it
+            attention, width = block.attn, cast(Tensor, prompts).shape[-1]
+            weight, bias = attention.in_proj_weight[width:], attention.in_proj_bias[width:]
+            yield F.linear(block.ln_1(prompts), weight, bias)
 
     def forward(self, visual: Any, pixels: Tensor) -> Tensor:
         """Normalised pixels (B, 3, 224, 224) -> tokens of the last layer, [CLS] first."""
         tokens = embed(visual, pixels)
-        for layer, block in enumerate(visual.transformer.resblocks):
-            seen = self.seen_prompts(visual, layer, len(tokens))
+        seen_by_layer = self.seen_prompts(visual, len(tokens))
+        for block, seen in zip(visual.transformer.resblocks, seen_by_layer, strict=True):
             tokens = block(tokens) if seen is None else _look_at(block, tokens, seen)
         return cast(Tensor, self.norm(tokens) if self.prompted else tokens)
 
@@ -83,12 +88,13 @@ def attend(qkv: Tensor, seen: Tensor | None, heads: int, mask: Tensor | None = N
     mask: added to the scores of all keys, those of `seen` first. Returns (B, 1 + N, D).
     """
     batch, width = len(qkv), qkv.shape[-1] // 3
-    kv = qkv[..., width:]
+    query, kv = torch.split(qkv, [width, 2 * width], dim=-1)
     if seen is not None:
         kv = torch.cat([seen.expand(batch, -1, -1), kv], dim=1)
     by_head = (batch, -1, heads, width // heads)
-    query = qkv[..., :width].reshape(by_head).transpose(1, 2)
-    key, value = (part.reshape(by_head).transpose(1, 2) for part in kv.chunk(2, dim=-1))
+    query, key, value = (
+        part.reshape(by_head).transpose(1, 2) for part in (query, *kv.chunk(2, dim=-1))
+    )
     mixed = F.scaled_dot_product_attention(query, key, value, mask)
     return mixed.transpose(1, 2).flatten(2)  # of (B, heads, 1 + N, D / heads)
 

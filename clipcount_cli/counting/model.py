@@ -88,7 +88,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return branch
         kept = torch.rand(len(branch), 1, 1, device=branch.device) >= self.rate
-        return branch * kept.to(branch.dtype) / (1 - self.rate)
+        return branch * kept / (1 - self.rate)
 
 
 class SelfAttention(nn.Module):

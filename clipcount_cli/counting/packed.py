@@ -139,10 +139,10 @@ class PackedTower(nn.Module):
         self.norm = tower.norm if tower.prompted else nn.Identity()
         self.blocks = nn.ModuleList()
         blocks = visual.transformer.resblocks
+        seen_by_layer = tower.seen_prompts(visual, 1)
+        tokens = len(visual.positional_embedding)
         for layer, block in enumerate(blocks):
-            seen = tower.seen_prompts(visual, layer, 1)
-            tokens = len(visual.positional_embedding)
-            self.blocks.append(PackedBlock(block, seen, tokens, quick_gelu))
+            self.blocks.append(PackedBlock(block, next(seen_by_layer), tokens, quick_gelu))
             blocks[layer] = nn.Identity()  # so that memory never holds both forms of all blocks
 
     def forward(self, visual: Any, pixels: Tensor) -> Tensor:

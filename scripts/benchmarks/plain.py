@@ -59,8 +59,9 @@ class PlainImageTower(ImageTower):
         patches = to_patches(visual.conv1(pixels))
         first = visual.class_embedding.expand(len(patches), 1, -1)
         tokens = torch.cat([first, patches], dim=1) + visual.positional_embedding  # (B, 1 + N, W)
+        prompts_of_layers = self.layer_prompts(len(tokens))
         for layer, block in enumerate(visual.transformer.resblocks):
-            own = self.layer_prompts(layer, len(tokens))
+            own = next(prompts_of_layers, None)
             prompts = tokens[:, :0] if own is None else own.expand(len(tokens), -1, -1)
             among = torch.cat([tokens[:, :1], prompts, tokens[:, 1:]], dim=1)
             seen = block(visual.ln_pre(among) if layer == 0 else among)
