@@ -22,6 +22,7 @@ from clipcount_cli.config import TrainConfig
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.devices import dtype_of, upload
 from clipcount_cli.errors import TrainingError
+from clipcount_cli.training.frozen import FrozenWeights
 from clipcount_cli.training.losses import (
     count_loss,
     density_loss,
@@ -152,6 +153,7 @@ class Trainer:
         self.freeze_norms = freeze_norms
         self.step_number = 0
         self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        self.frozen = FrozenWeights(model, self.dtype)
         saved = model.state_dict()
         self.statistics = {n: b for n, b in model.named_buffers() if n in saved}
         self.defers = self.device.type == "cuda"
@@ -163,6 +165,7 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.defers or None,
         )
+        self._set_modes()
         self._done: list[_Done] = []  # steps whose losses have not been read
         self._weights: dict[tuple[float, ...], Tensor] = {}
         self._poison = torch.zeros((), device=self.device)  # NaN once a loss was not finite
@@ -193,20 +196,21 @@ class Trainer:
         where `step` does not wait for the device, `read` raises it: no later step changed them.
         """
         torch.manual_seed(_seed(self.config.seed, self.step_number, distributed.rank()))
-        self._set_modes()
+        if not self.model.training:  # after a validation
+            self._set_modes()
         rate = learning_rate(self.config, self.plan, self.step_number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+        with self.frozen.rounded(), autocast:
             losses = self._losses(batch)
         loss, shares = self._weighed(losses)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(self.scaler.scale(loss + self._poison if self.defers else loss))
         distributed.sum_gradients(self.trained.values())
         self.scaler.unscale_(self.optimizer)
-        limit = self.config.grad_clip or math.inf
-        norm = nn.utils.clip_grad_norm_(self.trained.values(), limit)
-        values = torch.cat([distributed.summed(shares), norm.detach().reshape(1)])
+        norm = self._clip_gradients()
+        values = torch.cat([distributed.summed(shares), norm.reshape(1)])
         done = _Done(self.step_number, len(batch.windows), tuple(losses), values, batch.names)
         self._done.append(done)
         if not self.defers:
@@ -279,6 +283,14 @@ class Trainer:
             "--precision fp32, and start from them with --init RUN/last.safetensors",
         )
 
+    def _clip_gradients(self) -> Tensor:
+        """Shorten the gradients to the limit, if there is one; returns their norm before."""
+        gradients = [p.grad for p in self.trained.values() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.config.grad_clip:
+            nn.utils.clip_grads_with_norm_(self.trained.values(), self.config.grad_clip, norm)
+        return norm
+
     def _apply_gradients(self, values: Tensor) -> None:
         # A young average forgets faster, or it would remember the first weights for long.
         decay = min(self.config.ema_decay, (1 + self.step_number) / (10 + self.step_number))
@@ -294,9 +306,18 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.average:
-            with torch.no_grad():
-                for name, value in self._changing():
-                    self.average[name].lerp_(value, change)
+            self._update_average(change)
+
+    @torch.no_grad()
+    def _update_average(self, change: float | Tensor) -> None:
+        """Move the averaged weights by the part `change` of the way to the weights."""
+        averages, values = list(self.average.values()), [value for _, value in self._changing()]
+        if isinstance(change, float):
+            torch._foreach_lerp_(averages, values, change)
+            return
+        ways = torch._foreach_sub(values, averages)  # lerp takes no weight from the device
+        torch._foreach_mul_(ways, change)
+        torch._foreach_add_(averages, ways)
 
     def _set_modes(self) -> None:
         self.model.train()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import pytest
@@ -14,7 +15,9 @@ from clipcount_cli.config import PAPER, TrainConfig
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import tokenize
 from clipcount_cli.errors import TrainingError
+from clipcount_cli.training.frozen import FrozenWeights
 from clipcount_cli.training.losses import negative_text_loss
+from clipcount_cli.training.start import choose_trained
 from clipcount_cli.training.step import Batch, StepPlan, Trainer, learning_rate
 from clipcount_cli.training.targets import window_targets
 
@@ -162,6 +165,52 @@ def test_bf16_multiplies_in_half_precision_and_learns_in_full(batch, monkeypatch
     assert half_losses == pytest.approx(full_losses, rel=0.05)
     assert {p.dtype for p in half.trained.values()} == {torch.float32}
     assert not half.scaler.is_enabled()
+
+
+def partly_frozen(precision: str = "bf16") -> Trainer:
+    model = small_model()
+    choose_trained(model, PLAIN)
+    return Trainer(model, PLAIN, PLAN, precision)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_frozen_weights_rounded_once_teach_what_autocast_would(batch, monkeypatch, precision):
+    ours, plain = partly_frozen(precision), partly_frozen(precision)
+    for _ in range(2):
+        ours.step(batch)
+    monkeypatch.setattr(FrozenWeights, "rounded", lambda frozen: contextlib.nullcontext())
+    for _ in range(2):
+        plain.step(batch)
+
+    assert ours.read() == plain.read()
+    for name, expected in weights_of(plain).items():
+        assert torch.equal(weights_of(ours)[name], expected), name
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_frozen_weights_are_rounded_within_a_step_only(batch, monkeypatch, broken):
+    trainer, seen = partly_frozen(), {}
+    before = {name: (p, p.detach().clone()) for name, p in trainer.model.named_parameters()}
+
+    def losses(trainer, batch):
+        seen.update({name: p.dtype for name, p in trainer.model.named_parameters()})
+        if broken:
+            raise TrainingError("stopped")
+        return computed(trainer, batch)
+
+    computed = Trainer._losses
+    monkeypatch.setattr(Trainer, "_losses", losses)
+    with pytest.raises(TrainingError) if broken else contextlib.nullcontext():
+        trainer.step(batch)
+
+    rounded = {name for name, dtype in seen.items() if dtype == torch.bfloat16}
+    assert "clip.visual.transformer.resblocks.0.attn.in_proj_weight" in rounded
+    assert not rounded & trainer.trained.keys()
+    assert not any(part in name for name in rounded for part in ("ln_", "embedding"))
+    for name, parameter in trainer.model.named_parameters():
+        assert parameter is before[name][0]
+        if name not in trainer.trained:
+            assert torch.equal(parameter, before[name][1])
 
 
 def test_fp16_leaves_out_a_step_that_overflows_and_scales_less(batch):
