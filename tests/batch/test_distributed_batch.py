@@ -48,7 +48,12 @@ def whole(weights, photos, tmp_path):
     return (tmp_path / "whole.csv").read_bytes()
 
 
-def launch(weights, processes, *words, before=lambda rank: None):
+def expect_late_ones(_rank):
+    """Let the first process, which hosts the store, wait for those that a busy machine delays."""
+    sharing.SHUTDOWN_TIMEOUT_S = 60.0
+
+
+def launch(weights, processes, *words, before=expect_late_ones):
     """Start processes as torchrun would; the first one hosts the store."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -81,12 +86,15 @@ def test_a_dead_worker_ends_the_run_and_any_number_goes_on(weights, photos, whol
     out = tmp_path / "out.csv"
     words = (photos, "--prompt", "apples", "--csv", out)
 
-    def die_early(rank):
+    def disturb(rank):
         sharing.SILENCE_TIMEOUT_S = 0.2
-        if rank == 1:
+        sharing.SHUTDOWN_TIMEOUT_S = 0.0  # the dead one never leaves
+        if rank == 0:
+            let_others_take(3)
+        else:
             shake(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
-    first, second = launch(weights, 2, *words, before=die_early)
+    first, second = launch(weights, 2, *words, before=disturb)
     dead = second.wait()
     first.kill(signal.SIGTERM)  # as torchrun does
     kept = len(Targets(out).read())
@@ -96,6 +104,18 @@ def test_a_dead_worker_ends_the_run_and_any_number_goes_on(weights, photos, whol
     assert 0 < kept < 26
     assert [child.wait() for child in children] == [3, 0, 0]
     assert out.read_bytes() == whole
+
+
+def let_others_take(images):
+    """Keep this process from taking images before others, however late, have taken some."""
+    claims = Team._claims
+
+    def patient(self, stop):
+        while self.store.add("claimed", 0) < images:
+            yield None
+        yield from claims(self, stop)
+
+    Team._claims = patient
 
 
 def shake(strike):
