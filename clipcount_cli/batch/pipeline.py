@@ -126,11 +126,11 @@ class Pipeline:
         windows = self.counter.windows
         # A resumed run must choose tiles as an undisturbed one, which counts all prompts at once.
         prompts = sorted({*job.prompts, *job.counted_before})
-        tiles, notice = self.counter.settle_tiles(photo.pixels, self.tiles, prompts)
-        resized = resize_shorter_side(photo.pixels, tiles * windows.side_px)
+        tiles, notice = self.counter.settle_tiles(photo, self.tiles, prompts)
+        resized = resize_shorter_side(photo.source, tiles * windows.side_px)
         height, width = resized.shape[:2]
         prepared = Prepared(
-            size=(photo.pixels.shape[1], photo.pixels.shape[0]),
+            size=photo.size,
             resized=(height, width),
             tiles=tiles,
             notices=(*photo.notices, *([] if notice is None else [notice])),

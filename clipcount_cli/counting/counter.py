@@ -20,6 +20,7 @@ from clipcount_cli.config import DENSITY_SCALE, EOT, GENERIC_PROMPT, WindowConfi
 from clipcount_cli.counting.colours import without_attributes
 from clipcount_cli.counting.compact import CompactClipCount
 from clipcount_cli.counting.image_like import ImageLike, decode
+from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.model import ClipCount, PatchFeatures, resize, similarity
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.plausibility import (
@@ -107,7 +108,7 @@ class Counter:
     def count_image(self, pixels: Pixels, prompts: str | Sequence[str], tiles: Tiles = 1) -> Counts:
         """Count in (H, W, 3) uint8 RGB, and note what may make a count wrong."""
         asked = checked(prompts, tiles)
-        chosen, size_notice = self.settle_tiles(pixels, tiles, asked)
+        chosen, size_notice = self.settle_tiles(DecodedImage(pixels), tiles, asked)
         results = self.count_pixels(pixels, [*asked, *self.references(asked)], chosen)
         count_of = {result.prompt: result.count for result in results}
         shorter_px = min(pixels.shape[:2])
@@ -142,13 +143,13 @@ class Counter:
         return [mosaic.whole for mosaic in maps]
 
     def settle_tiles(
-        self, pixels: Pixels, tiles: Tiles, prompts: Sequence[str]
+        self, photo: DecodedImage, tiles: Tiles, prompts: Sequence[str]
     ) -> tuple[int, Notice | None]:
-        """The number that `tiles` stands for in an image (H, W, 3), and what to know about it."""
+        """The number that `tiles` stands for in an image, and what to know about it."""
         if tiles == "auto":
-            chosen = self.choose_tiles(pixels, prompts)
+            chosen = self.choose_tiles(photo.pixels, prompts)
             return chosen, chosen_notice(chosen)
-        return tiles, self.size_notice(pixels, tiles)
+        return tiles, size_notice(min(photo.size), tiles, self.windows.side_px)
 
     def choose_tiles(self, pixels: Pixels, prompts: Sequence[str]) -> int:
         """What `--tiles auto` stands for in this image, (H, W, 3), and for these prompts."""

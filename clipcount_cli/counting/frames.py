@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.profiles import in_srgb
 from clipcount_cli.counting.stacks import Stack
 from clipcount_cli.counting.stretch import stretch
+from clipcount_cli.counting.to_rgb import as_array
 from clipcount_cli.errors import quantity
 
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
@@ -43,13 +45,18 @@ class Header(NamedTuple):
 class Frame:
     """The upright samples of one page."""
 
-    values: NDArray[Any]  # (H, W) or (H, W, C)
+    samples: NDArray[Any] | Image.Image  # (H, W) or (H, W, C); an image: 8-bit sRGB, opaque
     alpha: NDArray[np.uint8] | None = None  # (H, W), 0 transparent; None: opaque
     white_is_zero: bool = False
     no_data: float | None = None  # the value that stands for "not measured"
     profile: bytes | None = None  # ICC, to be applied once there are 8 bits
     shown: int = 3  # of more channels, how many are shown without a choice: 1 gray, 3 colours
     notices: tuple[Notice, ...] = ()
+
+    @cached_property
+    def values(self) -> NDArray[Any]:
+        """The samples as an array, (H, W) or (H, W, C)."""
+        return as_array(self.samples) if isinstance(self.samples, Image.Image) else self.samples
 
     @property
     def channels(self) -> int:
@@ -73,7 +80,7 @@ class Frame:
             raise Refusal(f"has {held}, no channel {number}")
         if self.values.ndim == 2:
             return self
-        return replace(self, values=self.values[..., number - 1], profile=None)
+        return replace(self, samples=self.values[..., number - 1], profile=None)
 
 
 def _equal(values: NDArray[Any], number: float) -> NDArray[np.bool_]:
@@ -113,7 +120,7 @@ def _brighter(a: Frame, b: Frame) -> Frame:
         values[hidden_b] = a.values[hidden_b]
     alpha = None if a.alpha is None or b.alpha is None else np.maximum(a.alpha, b.alpha)
     notices = tuple(dict.fromkeys(a.notices + b.notices))
-    return replace(a, values=values, alpha=alpha, notices=notices)
+    return replace(a, samples=values, alpha=alpha, notices=notices)
 
 
 def _shape(frame: Frame) -> str:
@@ -121,8 +128,10 @@ def _shape(frame: Frame) -> str:
     return f"{width} x {height} x {frame.channels} {frame.values.dtype}"
 
 
-def as_rgb(frame: Frame) -> tuple[NDArray[np.uint8], tuple[Notice, ...]]:
+def as_rgb(frame: Frame) -> tuple[NDArray[np.uint8] | Image.Image, tuple[Notice, ...]]:
     """Bring a frame to (H, W, 3) uint8 RGB, alpha composited on white, with notices about it."""
+    if isinstance(frame.samples, Image.Image):
+        return frame.samples, frame.notices
     values, notices = _visible_channels(frame)
     hidden = frame.hidden
     if values.dtype != np.uint8:

@@ -11,9 +11,11 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeAlias
+from typing import BinaryIO, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -25,6 +27,7 @@ from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.pillow_frames import BeyondPillow, PillowFrames, frame_of
 from clipcount_cli.counting.stacks import FIRST_PAGE, Selection, choose_pages, unread_notices
 from clipcount_cli.counting.tiff_frames import TiffFrames
+from clipcount_cli.counting.to_rgb import as_array
 from clipcount_cli.errors import ImageReadError, UsageError
 from clipcount_cli.files import atomic_write, is_folder
 
@@ -47,12 +50,30 @@ _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
-class DecodedImage(NamedTuple):
-    """A decoded image."""
+@dataclass(frozen=True)
+class DecodedImage:
+    """A decoded image: upright, 8-bit RGB."""
 
-    pixels: np.ndarray  # (H, W, 3) uint8 RGB, upright, not writable
+    source: np.ndarray | Image.Image  # (H, W, 3); large photos are rarely needed as an array
     pages: int = 1  # of a TIFF, or frames of an animation
     notices: tuple[Notice, ...] = ()  # which part was read, what was done to its samples
+
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """The pixels (H, W, 3) uint8, not writable if they were read from a file."""
+        if isinstance(self.source, np.ndarray):
+            return self.source
+        pixels = as_array(self.source)
+        pixels.flags.writeable = False
+        return pixels
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        if isinstance(self.source, Image.Image):
+            return self.source.size
+        height, width = self.source.shape[:2]
+        return width, height
 
 
 def read_image(
@@ -146,8 +167,8 @@ def from_pil(image: Image.Image) -> DecodedImage:
     with refusing("the PIL image"), _strict_pillow():
         refuse_extremes(*image.size)
         image.load()
-        pixels, notices = as_rgb(frame_of(image))
-    return DecodedImage(pixels, notices=notices)
+        source, notices = as_rgb(frame_of(image))
+    return DecodedImage(source, notices=notices)
 
 
 def as_pixels(image: ImageLike) -> np.ndarray:
@@ -282,6 +303,7 @@ def _decode(frames: PillowFrames | TiffFrames, selection: Selection) -> DecodedI
         frame = project(frames.frame(number, channel) for number in numbers)
         if channel is not None:
             frame = frame.channel(channel)
-        pixels, notices = as_rgb(frame)
-    pixels.flags.writeable = False
-    return DecodedImage(pixels, stack.pages, (*unread_notices(stack, selection), *notices))
+        source, notices = as_rgb(frame)
+    if isinstance(source, np.ndarray):
+        source.flags.writeable = False
+    return DecodedImage(source, stack.pages, (*unread_notices(stack, selection), *notices))

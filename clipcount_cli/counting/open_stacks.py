@@ -45,7 +45,7 @@ class OpenStacks:
         except BaseException:
             image.close()
             raise
-        height, width, _ = decoded.pixels.shape
+        width, height = decoded.size
         if decoded.pages > 1 and height * width <= _MAX_KEPT_PIXELS:
             self._give_back(path, _Kept(image, selection.page, selection.channel))
         else:

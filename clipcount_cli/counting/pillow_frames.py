@@ -97,6 +97,8 @@ class PillowFrames:
         if keep_byte(image, "high"):
             return self._deep_frame(number)
         frame = frame_of(_loaded(image, self._stream))
+        if self.stack.pages > 1:  # Pillow may decode the next page into the same memory
+            frame = replace(frame, samples=frame.values)
         if channel is None and image.mode == "L" and stored > 1:
             brief = f"first of {stored} channels"
             notice = Notice(brief, f"{brief}: choose one with --channel N")

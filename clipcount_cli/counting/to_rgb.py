@@ -15,11 +15,21 @@ from PIL import Image
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.profiles import in_srgb
 
-_STRIP_PIXELS = 1 << 22  # copied out of Pillow at a time: it holds each copy twice for a moment
+_STRIP_PIXELS = 1 << 20  # copied out of Pillow at a time: it holds each copy twice for a moment
 
 
-def flatten(image: Image.Image) -> tuple[NDArray[np.uint8], tuple[Notice, ...]]:
-    """Bring an image of 8-bit samples to (H, W, 3) uint8 sRGB, alpha laid on white."""
+def flatten(
+    image: Image.Image,
+) -> tuple[NDArray[np.uint8] | Image.Image, tuple[Notice, ...]]:
+    """Bring an image of 8-bit samples to (H, W, 3) uint8 sRGB, alpha laid on white.
+
+    An image that is so already, as most photos, stays in Pillow's memory.
+    """
+    if image.mode == "RGB" and not image.has_transparency_data:
+        corner = image.crop((0, 0, 1, 1))
+        converted, ignored = in_srgb(corner)
+        if converted is corner:
+            return image, ignored
     if image.width * image.height <= _STRIP_PIXELS:
         return _flatten(image)
     pixels = np.empty((image.height, image.width, 3), np.uint8)
@@ -52,7 +62,11 @@ def as_array(image: Image.Image) -> NDArray[Any]:
     """The samples of an image, (H, W) or (H, W, C), copied in strips if it is large."""
     if image.width * image.height <= _STRIP_PIXELS:
         return np.asarray(image)
-    return np.concatenate([strip for _, strip in strips(image)])
+    first = np.asarray(image.crop((0, 0, 1, 1)))
+    whole = np.empty((image.height, image.width, *first.shape[2:]), first.dtype)
+    for rows, strip in strips(image):
+        whole[rows] = strip
+    return whole
 
 
 def strips(image: Image.Image) -> Iterator[tuple[slice, NDArray[Any]]]:

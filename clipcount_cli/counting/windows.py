@@ -33,17 +33,17 @@ class Origin(NamedTuple):
     x: int
 
 
-def resize_shorter_side(pixels: Pixels, side_px: int) -> Pixels:
+def resize_shorter_side(image: Pixels | Image.Image, side_px: int) -> Pixels:
     """Resize (H, W, 3) so that the shorter side is `side_px`: bilinear, antialiased."""
-    height, width = pixels.shape[:2]
+    width, height = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
     if min(height, width) == side_px:
-        return pixels
+        return np.asarray(image)
     if width >= height:
         size = (int(side_px * width / height), side_px)
     else:
         size = (side_px, int(side_px * height / width))
-    resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(resized)
+    photo = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    return np.asarray(photo.resize(size, Image.Resampling.BILINEAR))
 
 
 def window_origins(height_px: int, width_px: int, config: WindowConfig) -> list[Origin]:

@@ -107,7 +107,7 @@ with open({str(path)!r}, "rb") as stream:
     estimate = PillowFrames(stream).decode_bytes
 Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
 before = peak_bytes()
-read_image(Path({str(path)!r}))
+pixels = read_image(Path({str(path)!r})).pixels
 grown = peak_bytes() - before
 assert estimate / 2 < grown < 1.1 * estimate, (grown, estimate)
 """
