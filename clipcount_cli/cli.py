@@ -5,11 +5,9 @@ Heavy modules are imported by the command that needs them, so that `--help` is f
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, cast
@@ -105,8 +103,7 @@ for name, command, examples in (
 
 def main() -> None:
     """Run `clipcount`."""
-    warnings.filterwarnings("ignore", module="PIL")  # what it warns of is refused, or harmless
-    logging.getLogger("PIL").addHandler(logging.NullHandler())  # and so is what it logs
+    console.silence_pillow()
     try:
         app(prog_name="clipcount")
     except SystemExit as end:

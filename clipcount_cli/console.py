@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import sys
 import textwrap
 import traceback
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -56,6 +58,12 @@ def set_verbosity(quiet: bool = False, verbose: bool = False, debug: bool = Fals
     global _verbosity
     _verbosity = Verbosity(quiet, verbose, debug)
     _stderr.cache_clear()
+
+
+def silence_pillow() -> None:
+    """Let Pillow print nothing in this process: what it warns of is refused, or harmless."""
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def printable(text: str) -> str:

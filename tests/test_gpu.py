@@ -117,6 +117,21 @@ def test_batch_counts_on_a_gpu_what_it_counts_on_the_cpu(tmp_path):
     np.testing.assert_allclose(counted(DEVICE), counted("cpu"), rtol=1e-4)
 
 
+def test_processes_that_read_change_no_count(tmp_path, monkeypatch):
+    monkeypatch.setattr("clipcount_cli.batch.readers.PROCESSES_FROM", 10)
+    for number in range(30):
+        draw(tmp_path / f"{number}.png", 96 + 8 * number, 64, seed=number)
+    jobs = [Job(p.name, str(p), ("red dots",)) for p in sorted(tmp_path.iterdir())]
+    counter = Counter(small_model().to(DEVICE), "small", "0" * 64, "fp32")
+
+    by_threads, by_processes = (
+        list(Pipeline(counter, BATCH, 4, reads_in_processes=processes).run(jobs, lambda: False))
+        for processes in (False, True)
+    )
+
+    assert by_processes == by_threads
+
+
 @needs_gpu
 def test_a_real_shortage_of_memory_halves_the_batch_or_is_said(weights, tmp_path):
     jobs = [Job("a.png", str(draw(tmp_path / "a.png", 2000, 100)), ("red apples",))]

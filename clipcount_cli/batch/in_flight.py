@@ -15,21 +15,9 @@ from numpy.typing import NDArray
 
 from clipcount_cli.batch.fixed_batch import Decoded, FeatureRow
 from clipcount_cli.batch.plan import Job
-from clipcount_cli.counting.notices import Notice
+from clipcount_cli.batch.reading import Prepared
 from clipcount_cli.counting.results import finite
 from clipcount_cli.counting.windows import Origin, Pixels
-
-
-class Prepared(NamedTuple):
-    """What is known of an image once it is read and resized."""
-
-    size: tuple[int, int]  # width and height of the upright image
-    resized: tuple[int, int]  # height and width that the network sees
-    tiles: int
-    notices: tuple[Notice, ...]  # for every prompt
-    origins: list[Origin]  # of the windows
-    weights: Sequence[NDArray[np.float32]]  # of each window's pixels in the blended map, on a GPU
-    shown: Pixels | None  # what `on_result` is given
 
 
 @dataclass(eq=False)
@@ -39,8 +27,11 @@ class ImageInFlight:
     place: int  # in the order of the jobs
     job: Job
     prompts: tuple[str, ...]  # the job's, and those to compare their counts with
-    reading: Future[tuple[Prepared, Pixels]] | None = None  # until it is read
+    reading: Future[Any] | None = None  # until it is read
     prepared: Prepared = field(init=False)  # once it is read
+    seen: tuple[int, int] = field(init=False)  # height and width that the network sees
+    origins: list[Origin] = field(init=False)  # of the windows
+    weights: NDArray[np.float32] = field(init=False)  # of the windows: see `window_weights`
     source: Pixels | None = None  # as the network sees it, until it is encoded
     features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
     found: dict[int, dict[int, FoundRow]] = field(default_factory=dict)  # by prompt, then window

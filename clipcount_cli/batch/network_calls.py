@@ -47,7 +47,7 @@ class NetworkCalls:
         """Queue the windows of an image."""
         if not self._windows:
             self._last_call = time.monotonic()  # the first to wait starts the clock
-        windows = range(len(image.prepared.origins))
+        windows = range(len(image.origins))
         self._windows.extend(Window(image, number) for number in windows)
 
     def feed(self) -> None:
@@ -81,27 +81,26 @@ class NetworkCalls:
 
     def _encode(self, windows: list[Window]) -> PatchFeatures:
         sources = [cast(Pixels, image.source) for image, _ in windows]
-        origins = [image.prepared.origins[number] for image, number in windows]
+        origins = [image.origins[number] for image, number in windows]
         return self.network.encode(list(zip(sources, origins, strict=True)))
 
     def _on_encoded(self, windows: list[Window], features: PatchFeatures) -> None:
         for row, (image, number) in enumerate(windows):
             image.features[number] = (features, row)
-            if len(image.features) == len(image.prepared.origins):
+            if len(image.features) == len(image.origins):
                 image.source = None
                 # One prompt after the other: few prompts' densities wait to be joined.
                 self._pairs.extend(
                     Pair(image, prompt, window)
                     for prompt in range(len(image.prompts))
-                    for window in range(len(image.prepared.origins))
+                    for window in range(len(image.origins))
                 )
 
     def _decode(self, pairs: list[Pair]) -> Decoded:
-        on_gpu = self.network.on_gpu
         return self.network.decode(
             [image.features[window] for image, _, window in pairs],
             [image.prompts[prompt] for image, prompt, _ in pairs],
-            [image.prepared.weights[window] for image, _, window in pairs] if on_gpu else [],
+            [image.weights[window] for image, _, window in pairs],
             self.with_densities,
         )
 
@@ -109,7 +108,7 @@ class NetworkCalls:
         for number, (image, prompt, window) in enumerate(pairs):
             windows = image.found.setdefault(prompt, {})
             windows[window] = FoundRow(decoded, number)
-            if len(windows) == len(image.prepared.origins):
+            if len(windows) == len(image.origins):
                 del image.found[prompt]
                 self.on_found(image, prompt, [windows[n] for n in range(len(windows))])
 

@@ -1,11 +1,13 @@
 """Images flow through the network in full batches; outcomes leave in the order of the jobs.
 
 commands -> plan.py -> run.py -> [pipeline.py] -> results.py
-Below it: network_calls.py (batches of windows), in_flight.py (one image), in_order.py, tasks.py.
+Below it: readers.py, network_calls.py (batches of windows), in_flight.py (one image), in_order.py,
+tasks.py.
 
 read -> encode -> decode -> join: workers read, resize, blend and draw, and on a CPU they also run
 the network, each its own batch on one core (Pillow, NumPy and torch leave the interpreter free
-meanwhile); a GPU has threads of its own, so that batches are prepared while another is computed.
+meanwhile); a GPU has threads of its own, so that batches are prepared while another is computed,
+and in a long run processes that read.
 Windows of several images, and pairs of a window and a prompt, fill batches of one fixed shape,
 padded if the last is not full. So a result depends neither on what else is counted, nor on the
 number of workers or processes (a matrix product split among threads is summed in another order).
@@ -14,42 +16,47 @@ Every queue is bounded: memory does not grow with the number of images.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
-from pathlib import Path
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from clipcount_cli import console
 from clipcount_cli.batch.fixed_batch import FixedBatch
 from clipcount_cli.batch.in_flight import (
     FoundRow,
     ImageInFlight,
-    Prepared,
     count_of,
     densities_of,
 )
 from clipcount_cli.batch.in_order import InOrder
 from clipcount_cli.batch.network_calls import NetworkCalls
 from clipcount_cli.batch.plan import Job
+from clipcount_cli.batch.readers import Readers
+from clipcount_cli.batch.reading import Prepared, fault_of, read
+from clipcount_cli.batch.reading_processes import ReadingProcesses, slot_bytes
 from clipcount_cli.batch.tasks import Stage, Tasks
+from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.counter import Counter, CountResult, Tiles
 from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.notices import as_message
 from clipcount_cli.counting.open_stacks import OpenStacks
 from clipcount_cli.counting.scale import MAX_TILES
 from clipcount_cli.counting.windows import (
+    Origin,
     Pixels,
     join_densities,
     resize_shorter_side,
     window_origins,
     window_weights,
 )
-from clipcount_cli.errors import ClipCountError, CountError, ImageReadError
+from clipcount_cli.errors import CountError, ImageReadError
 from clipcount_cli.interrupts import Stop
 
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
@@ -86,6 +93,7 @@ class Pipeline:
     view: Callable[[Pixels], Pixels] | None = None
     read: Callable[[Job], DecodedImage] | None = None  # None: from the path of the job
     judges: bool = True  # notes compare counts with those of further prompts
+    reads_in_processes: bool = False  # `workers` of them, in a long run of plain counts
     stacks: OpenStacks = field(default_factory=OpenStacks, init=False)
 
     def run(self, jobs: Iterable[Job], stop: Stop) -> Generator[Outcome, None, None]:
@@ -106,6 +114,7 @@ class Pipeline:
             try:
                 yield from run.outcomes()
             finally:
+                run.readers.close()
                 workers.shutdown(cancel_futures=True)
                 self.stacks.close()
                 torch.set_num_threads(threads)
@@ -115,36 +124,32 @@ class Pipeline:
         """Whether the network has a device of its own."""
         return self.counter.device.type != "cpu"
 
-    def _read(self, job: Job) -> DecodedImage:
-        if job.fault:
-            raise ImageReadError(f"{job.image}: {job.fault}")
-        return self.stacks.read(Path(job.path), job.image, job.selection)
-
     def prepare(self, job: Job) -> tuple[Prepared, Pixels]:
         """Read and resize the image of a job."""
-        photo = self._read(job) if self.read is None else self.read(job)
-        windows = self.counter.windows
+        photo = read(job, self.stacks) if self.read is None else self.read(job)
         # A resumed run must choose tiles as an undisturbed one, which counts all prompts at once.
         prompts = sorted({*job.prompts, *job.counted_before})
         tiles, notice = self.counter.settle_tiles(photo, self.tiles, prompts)
-        resized = resize_shorter_side(photo.source, tiles * windows.side_px)
-        height, width = resized.shape[:2]
-        prepared = Prepared(
-            size=photo.size,
-            resized=(height, width),
-            tiles=tiles,
-            notices=(*photo.notices, *([] if notice is None else [notice])),
-            origins=window_origins(height, width, windows),
-            weights=list(window_weights(height, width, windows)) if self.on_gpu else (),
-            shown=(self.view(photo.pixels) if self.view else resized) if self.on_result else None,
-        )
-        return prepared, resized
+        resized = resize_shorter_side(photo.source, tiles * self.counter.windows.side_px)
+        shown = (self.view(photo.pixels) if self.view else resized) if self.on_result else None
+        return Prepared.of(photo, tiles, notice, shown), resized
+
+    def processes(self, slots: int) -> ReadingProcesses | None:
+        """Processes that do the same for plain counts, `slots` images at a time."""
+        plain = self.read is None and self.on_result is None
+        if not (self.reads_in_processes and plain and isinstance(self.tiles, int)):
+            return None
+        try:
+            return ReadingProcesses(self.workers, slots, self.tiles, self.counter.windows)
+        except OSError as error:
+            console.warn(f"no memory to share with processes that read images: {error}")
+            return None
 
     def join(
         self, image: ImageInFlight, prompt: int, rows: Sequence[FoundRow]
     ) -> tuple[float, Any]:
         """Blend the windows of a prompt into a count and what `on_result` makes of it."""
-        density = join_densities(densities_of(rows), *image.prepared.resized, self.counter.windows)
+        density = join_densities(densities_of(rows), *image.seen, self.counter.windows)
         result = CountResult.of(image.prompts[prompt], density)
         if self.on_gpu:  # summed there, so that a count does not depend on who draws
             result = replace(result, count=count_of(result.prompt, rows))
@@ -175,6 +180,15 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
+@lru_cache(maxsize=1024)
+def _layout(
+    height_px: int, width_px: int, windows: WindowConfig
+) -> tuple[list[Origin], NDArray[np.float32]]:
+    """The windows of a resized image, and the share of each of their pixels in its map."""
+    origins = window_origins(height_px, width_px, windows)
+    return origins, window_weights(height_px, width_px, windows)
+
+
 class _PipelineRun:
     """One run of a pipeline. All its state is changed in one thread; others run the tasks."""
 
@@ -200,6 +214,14 @@ class _PipelineRun:
         self.held: dict[int, ImageInFlight] = {}  # by their places in the order
         self.largest_bytes = 0  # of the images held so far
         self.exhausted = False  # no more jobs are started
+        self.readers = Readers(
+            self.tasks,
+            workers,
+            pipeline.prepare,
+            start_processes=lambda: pipeline.processes(slots=self._room()),
+            on_read=self._queue,
+            on_fault=lambda image, fault: self._finish(image, Outcome(image.job, fault=fault)),
+        )
 
     def outcomes(self) -> Iterator[Outcome | None]:
         while True:
@@ -233,18 +255,13 @@ class _PipelineRun:
         compared = self.pipeline.counter.references(job.prompts) if self.pipeline.judges else ()
         image = ImageInFlight(self.order.start(), job, (*job.prompts, *compared))
         self.held[image.place] = image
-        image.reading = self.tasks.submit(
-            Stage.READ,
-            self.workers,
-            partial(self.pipeline.prepare, job),
-            partial(self._on_read, image),
-        )
+        self.readers.read(image)
 
     def _room(self) -> int:
         """How many images may be held: enough for all calls, fewer if the images are large."""
         tiles = MAX_TILES if self.pipeline.tiles == "auto" else self.pipeline.tiles
         side_px = tiles * self.pipeline.counter.windows.side_px
-        largest = max(self.largest_bytes, 4 * side_px * side_px)
+        largest = max(self.largest_bytes, slot_bytes(side_px))
         wanted = 2 * self.pipeline.batch_windows + self.pipeline.workers
         return max(self.pipeline.workers + 1, min(wanted, PIXEL_BUDGET_BYTES // largest))
 
@@ -255,13 +272,10 @@ class _PipelineRun:
                 del self.held[image.place]
                 self.order.cut(image.place)
 
-    def _on_read(self, image: ImageInFlight, done: Future[tuple[Prepared, Pixels]]) -> None:
+    def _queue(self, image: ImageInFlight, prepared: Prepared, pixels: Pixels) -> None:
         """Queue an image that was read for the network."""
-        image.reading = None
-        if error := done.exception():
-            self._finish(image, Outcome(image.job, fault=_reason(error)))
-            return
-        image.prepared, image.source = done.result()
+        image.prepared, image.source, image.seen = prepared, pixels, pixels.shape[:2]
+        image.origins, image.weights = _layout(*image.seen, self.pipeline.counter.windows)
         arrays = (image.source, image.prepared.shown)
         held_bytes = sum(array.nbytes for array in arrays if array is not None)
         self.largest_bytes = max(self.largest_bytes, held_bytes)
@@ -287,18 +301,12 @@ class _PipelineRun:
         try:
             image.results[prompt] = result()  # what cannot be drawn ends the run
         except (CountError, ImageReadError) as error:  # not a number; a mask that does not fit
-            self._finish(image, Outcome(image.job, fault=_reason(error)))
+            self._finish(image, Outcome(image.job, fault=fault_of(error)))
             return
         if len(image.results) == len(image.prompts):
             self._finish(image, self.pipeline.outcome(image))
 
     def _finish(self, image: ImageInFlight, outcome: Outcome) -> None:
         del self.held[image.place]
+        self.readers.release(image)
         self.order.finish(image.place, outcome)
-
-
-def _reason(error: BaseException) -> str:
-    """Why an image failed, in words that are the same in every run."""
-    if isinstance(error, ClipCountError):
-        return error.with_hint
-    return re.sub(r" at 0x[0-9a-fA-F]+", "", f"{type(error).__name__}: {error}")

@@ -246,6 +246,7 @@ def default_pipeline(request: BatchRequest, counter: Counter) -> Pipeline:
         request.tiles,
         maker if maker.needed else None,
         (lambda pixels: pixels) if maker.needs_full_size else None,
+        reads_in_processes=counter.device.type == "cuda",
     )
 
 

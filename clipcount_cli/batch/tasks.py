@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from enum import Enum, auto
 from functools import partial
 from typing import TypeVar
@@ -38,11 +38,11 @@ class Tasks:
     def submit(
         self,
         stage: Stage,
-        pool: ThreadPoolExecutor,
+        pool: Executor,
         task: Callable[[], _T],
         then: Callable[[Future[_T]], None],
     ) -> Future[_T]:
-        """Run `task` in a thread of `pool`; `handle` will call `then` with its future.
+        """Run `task` in `pool`; `handle` will call `then` with its future.
 
         A task may be cancelled in the thread that submitted it; then nothing is called.
         """
@@ -57,8 +57,8 @@ class Tasks:
             else:
                 self._done.put(partial(handle, done))
 
-        self._pending[stage] += 1
         future = pool.submit(task)
+        self._pending[stage] += 1
         future.add_done_callback(on_done)
         return future
 

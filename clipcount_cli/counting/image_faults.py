@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
+from clipcount_cli.counting.decode_budget import OverBudgetError
 from clipcount_cli.counting.page_names import page_hint
 from clipcount_cli.errors import ImageReadError
 from clipcount_cli.extras import install_hint
@@ -54,6 +55,8 @@ def refusing(name: str, stream: BinaryIO | None = None) -> Iterator[None]:
     """Turn any error of a decoder into an ImageReadError that names the image."""
     try:
         yield
+    except OverBudgetError:
+        raise
     except Refusal as error:
         raise ImageReadError(f"{name} {error}", hint=error.hint) from error.__cause__
     except UnidentifiedImageError as error:

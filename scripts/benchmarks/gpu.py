@@ -147,20 +147,24 @@ def measure_batch(device: torch.device, sizes: Sizes) -> list[Row]:
         paths = [files[n % len(files)] for n in range(sizes.images)]
         jobs = [Job(f"{n}", str(path), (PROMPT,)) for n, path in enumerate(paths)]
         rows = []
-        for drawing in (False, True):
+        for what, drawing, processes in (
+            ("batch, counts alone", False, True),
+            ("batch, read by threads", False, False),
+            ("batch, densities copied back", True, False),
+        ):
             pipeline = Pipeline(
                 counter,
                 64 if device.type == "cuda" else 2,
                 sizes.workers,
                 on_result=(lambda *_: None) if drawing else None,
+                reads_in_processes=processes,
             )
             list(pipeline.run(jobs[: len(files)], lambda: False))  # warm up
             started = time.perf_counter()
             faults = [o.fault for o in pipeline.run(jobs, lambda: False) if o.fault]
             took = time.perf_counter() - started
             assert not faults, faults[0]
-            what = "batch, densities copied back" if drawing else "batch, counts alone"
-            goal = "" if drawing else f"{IMAGES_PER_S_GOAL} images/s"
+            goal = f"{IMAGES_PER_S_GOAL} images/s" if processes else ""
             rows.append(Row(what, f"{len(jobs) / took:.0f} images/s", goal))
     return rows
 
