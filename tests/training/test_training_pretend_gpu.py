@@ -8,12 +8,13 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pretend_gradients
 import pytest
 import torch
 from pretend_cuda import needs_pretend_cuda, pretend_cuda
 from small_models import SMALL, small_model
 
-from clipcount_cli.config import RECIPES, Recipe, TrainConfig
+from clipcount_cli.config import PAPER, RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.counter import Counter
 from clipcount_cli.data.samples import Sample
 from clipcount_cli.errors import TrainingError
@@ -59,8 +60,10 @@ def test_a_batch_of_32_takes_150_launches_and_no_synchronisation(recipe):
     assert seen.launches_of() <= 150
 
 
-def make_trainer(config: TrainConfig, precision: str) -> tuple[Trainer, Sampler]:
-    model = small_model(model_config(SMALL, config)).to(CUDA)
+def make_trainer(
+    config: TrainConfig, precision: str, base: ModelConfig = SMALL
+) -> tuple[Trainer, Sampler]:
+    model = small_model(model_config(base, config)).to(CUDA)
     choose_trained(model, config)
     sampler = Sampler(images(), config, model.config, CUDA)
     return Trainer(model, config, sampler.plan, precision), sampler
@@ -76,6 +79,44 @@ def set_gradients(monkeypatch, trainer, values=()):
             parameter.grad = torch.full_like(parameter, value)
 
     monkeypatch.setattr(torch.autograd, "backward", backward)
+
+
+def test_gradients_on_the_pretend_device_are_those_of_autograd(monkeypatch):
+    config = dataclasses.replace(RECIPES[Recipe.default], batch=2, target_side_px=48, dropout=0.0)
+
+    with pretend_cuda():
+        trainer, sampler = make_trainer(config, "fp32")
+        batch = sampler.batch(0)
+        monkeypatch.setattr(torch.autograd, "backward", pretend_gradients.backward)
+        trainer.step(batch)
+        walked = {name: value.grad.cpu() for name, value in trainer.trained.items()}
+    monkeypatch.undo()
+    model = small_model(trainer.model.config)
+    choose_trained(model, config)
+    on_cpu = Trainer(model, config, trainer.plan)
+    on_cpu.step(batch.to(torch.device("cpu")))
+
+    for name, value in on_cpu.trained.items():
+        torch.testing.assert_close(walked[name], value.grad, msg=name)
+
+
+@pytest.mark.parametrize(("contrast_epochs", "launches"), [(0, 980), (30, 700)])
+def test_a_step_of_the_paper_launches_no_more_than_it_did(monkeypatch, contrast_epochs, launches):
+    clip = dataclasses.replace(SMALL.clip, image_layers=4, text_layers=3)
+    config = dataclasses.replace(
+        PAPER, batch=2, contrast_epochs=contrast_epochs, prompted_layers=3, target_side_px=48
+    )
+    monkeypatch.setattr(torch.autograd, "backward", pretend_gradients.backward)
+
+    with pretend_cuda() as seen:
+        trainer, sampler = make_trainer(config, "bf16", dataclasses.replace(SMALL, clip=clip))
+        batch = sampler.batch(0)
+        trainer.step(batch)  # constants are uploaded once
+        seen.clear()
+        trainer.step(batch)
+
+    assert seen.syncs_of() == 0, seen.syncs
+    assert seen.launches_of() <= launches  # 948 and 676, of which rounding frozen weights is none
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
