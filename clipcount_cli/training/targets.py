@@ -42,12 +42,7 @@ def density_targets(
 
     All dots are set in one operation, and spread by a product along each side.
     """
-    inside = [_inside(points, side_px) for points in points_px]
-    places = [
-        (number * side_px + pixels[:, 1]) * side_px + pixels[:, 0]
-        for number, pixels in enumerate(inside)
-    ]
-    flat = upload(torch.cat(places), device)
+    flat = upload(_places(points_px, side_px), device)
     dots = torch.zeros(len(points_px) * side_px * side_px, device=device)
     dots.index_add_(0, flat, torch.ones(len(flat), device=device))
     if once:
@@ -57,10 +52,14 @@ def density_targets(
     return spread.T @ across.view(-1, side_px, side_px) * DENSITY_SCALE
 
 
-def _inside(points_px: Tensor, side_px: int) -> Tensor:
-    """The pixels (K, 2), as (x, y), of the dots that lie in the window."""
-    pixels = points_px.long()
-    return pixels[((points_px >= 0) & (pixels < side_px)).all(dim=1)]
+def _places(points_px: Sequence[Tensor], side_px: int) -> Tensor:
+    """Where the dots that lie in their window are in (P, side, side), flattened: (K,) int64."""
+    points = torch.cat(list(points_px))
+    pixels = points.long()
+    inside = ((points >= 0) & (pixels < side_px)).all(dim=1)
+    lengths = torch.tensor([len(each) for each in points_px])
+    window = torch.arange(len(points_px)).repeat_interleave(lengths).to(points.device)
+    return ((window * side_px + pixels[:, 1]) * side_px + pixels[:, 0])[inside]
 
 
 def window_targets(
