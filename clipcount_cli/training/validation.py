@@ -36,7 +36,11 @@ CHECKED_IMAGES = 64  # also queried for absent classes: on FSC-147, 28 more prom
 
 
 def validation_of(
-    samples: Sequence[Sample], images: Sequence[TrainingImage], precision: str, tiles: int = 1
+    samples: Sequence[Sample],
+    images: Sequence[TrainingImage],
+    precision: str,
+    tiles: int = 1,
+    checked_images: int = CHECKED_IMAGES,
 ) -> Validate:
     """What measures a network on `samples`, whose pixels `images` hold, in `precision`.
 
@@ -45,7 +49,7 @@ def validation_of(
     """
     by_source = {image.source: image for image in images}
     pictures = by_image(samples)
-    step = max(1, -(-len(pictures) // CHECKED_IMAGES))  # spread: classes often lie in order
+    step = max(1, -(-len(pictures) // checked_images))  # spread: classes often lie in order
     few = [s for picture in pictures[::step] for s in picture]
     others = [s for n, picture in enumerate(pictures) if n % step for s in picture]
 

@@ -24,7 +24,6 @@ from benchmarks.train import (
     EPOCHS,
     TRAIN_IMAGES,
     VALIDATE_EVERY,
-    VALIDATION_IMAGES,
     make_trainer,
     measure_steps,
     measure_validation,
@@ -61,7 +60,7 @@ class Sizes:
     workers: int = 16
     batch: int = 32
     steps: int = 30
-    validated: int = 64
+    validated: int = 256
     repeats: int = 10
     copied_bytes: int = 1 << 30
 
@@ -176,7 +175,7 @@ def measure_training(device: torch.device, sizes: Sizes) -> list[Row]:
         require_full_fp32(precision)
         trainer, sampler = make_trainer(Recipe.paper, sizes.batch, device, precision, sizes.model)
         step_s, waited_s = measure_steps(trainer, sampler, sizes.steps)
-        validation_s = measure_validation(trainer, precision, sizes.validated) * VALIDATION_IMAGES
+        validation_s = measure_validation(trainer, precision, sizes.validated)
         epochs_s = EPOCHS * TRAIN_IMAGES / sizes.batch * step_s
         total_s = epochs_s + EPOCHS // VALIDATE_EVERY * validation_s
         rows += [
