@@ -71,7 +71,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Count what a prompt names in an image.",
+    help="Count the objects that a prompt names in an image.",
 )
 
 

@@ -224,51 +224,57 @@ class TrainConfig:
         "hierarchical"
     )
     tuning: Annotated[
-        Tuning, "part of CLIP to train: added visual prompts only, nothing, or everything"
+        Tuning, "parts of CLIP to train: only the added visual prompts, none, or all"
     ] = "prompts"
     contrast: Annotated[
         Contrast, "contrastive loss: on patches and text, on patches only, or none"
     ] = "both"
-    readout: Annotated[Readout, "position at which the text is read; eot sees all of a prompt"] = (
-        "eot"
-    )
+    readout: Annotated[
+        Readout,
+        "how much of a prompt is read: all of it (eot), or all but its last token (released)",
+    ] = "eot"
 
-    heads: Annotated[int, "attention heads of the interaction"] = 4
-    depth: Annotated[int, "blocks of the interaction `naive`"] = 2
-    visual_prompts: Annotated[int, "learned tokens per layer of the image tower"] = 20
+    heads: Annotated[int, "number of attention heads of the interaction"] = 4
+    depth: Annotated[int, "number of blocks with --interaction naive"] = 2
+    visual_prompts: Annotated[int, "number of learned tokens per layer of the image tower"] = 20
     prompted_layers: Annotated[int, "number of layers of the image tower that have such tokens"] = (
         10
     )
-    context_tokens: Annotated[int, "learned vectors in front of the prompt"] = 2
+    context_tokens: Annotated[int, "number of learned vectors in front of the prompt"] = 2
     dropout: Annotated[float, "probability of dropping a channel"] = 0.1
     drop_path: Annotated[float, "probability of dropping a residual branch"] = 0.1
 
     tiles: Annotated[
-        int, "shorter side of the images in units of 384 pixels, for small objects in large ones"
+        int,
+        "resize the shorter side to N times 384 pixels, for small objects in large images",
     ] = 1
-    epochs: Annotated[int, "passes over the training images, both stages together"] = 200
-    contrast_epochs: Annotated[int, "first epochs, with the contrastive loss alone"] = 0
-    batch: Annotated[int, "images per step, over all processes"] = 32
+    epochs: Annotated[int, "passes over the training images, including --contrast-epochs"] = 200
+    contrast_epochs: Annotated[int, "number of first epochs with only the contrastive loss"] = 0
+    batch: Annotated[int, "images per step, across all processes"] = 32
     learning_rate: Annotated[float, "peak learning rate"] = 1e-4
     beta1: Annotated[float, "decay of AdamW's mean of gradients"] = 0.9
     beta2: Annotated[float, "decay of AdamW's mean of squared gradients"] = 0.95
     weight_decay: Annotated[float, "weight decay of AdamW"] = 0.05
-    schedule: Annotated[Schedule, "decay of the learning rate: to 0 at the end, or in steps"] = (
-        "cosine"
+    schedule: Annotated[
+        Schedule, "decay of the learning rate: along a cosine to 0, or in steps"
+    ] = "cosine"
+    warmup_fraction: Annotated[float, "fraction of all steps in which the learning rate rises"] = (
+        0.03
     )
-    warmup_fraction: Annotated[float, "fraction of all steps with a rising learning rate"] = 0.03
-    step_epochs: Annotated[int, "epochs per step of the schedule `step`"] = 100
-    step_factor: Annotated[float, "factor on the learning rate at each such step"] = 0.33
-    grad_clip: Annotated[float, "maximum norm to which gradients are clipped; 0: no clipping"] = 1.0
+    step_epochs: Annotated[int, "epochs from one decay to the next with --schedule step"] = 100
+    step_factor: Annotated[float, "factor on the learning rate at each such decay"] = 0.33
+    grad_clip: Annotated[float, "maximum norm of the gradients; 0: no clipping"] = 1.0
     ema_decay: Annotated[
-        float, "decay of the moving average of the weights, which is saved; 0: no average"
+        float, "decay of the moving average of the weights, which is what is saved; 0: no average"
     ] = 0.999
-    freeze_norms: Annotated[bool, "keep the initial statistics of batch norms"] = True
+    freeze_norms: Annotated[bool, "keep the initial statistics of the batch norms"] = True
 
-    sigma_px: Annotated[float, "spread of a dot in pixels; a sigmoid reaches its peak from 3.3"] = (
-        4.0
-    )
-    target_side_px: Annotated[int, "side of the densities compared, in pixels"] = 192
+    sigma_px: Annotated[
+        float,
+        "standard deviation of a dot's Gaussian in pixels; above 3.1 its peak is below 1, which a "
+        "sigmoid can reach",
+    ] = 4.0
+    target_side_px: Annotated[int, "side of the density maps that are compared, in pixels"] = 192
     count_duplicates: Annotated[bool, "count two dots in one pixel as two objects"] = True
     mask: Annotated[
         Mask, "random mask: on pixels of the density loss, on the loss itself, or none"
@@ -276,17 +282,21 @@ class TrainConfig:
     mask_keep_fraction: Annotated[float, "fraction of pixels that the mask keeps"] = 0.8
     density_loss: Annotated[DensityLoss, "loss per pixel: squared error or cross-entropy"] = "bce"
     density_weight: Annotated[float, "weight of the density loss"] = 10.0
-    count_weight: Annotated[float, "weight of the count error in 4 x 4 cells"] = 0.12
-    contrast_weight: Annotated[float, "weight of the contrastive loss"] = 0.1
-    negative_weight: Annotated[float, "weight of the contrast with an image's other prompts"] = 0.1
-    tau: Annotated[float, "temperature of the contrastive loss"] = 0.07
-    normalize_contrast: Annotated[bool, "divide the contrastive loss by the occupied patches"] = (
-        False
+    count_weight: Annotated[float, "weight of the error of the counts in a grid of 4 x 4 cells"] = (
+        0.12
     )
+    contrast_weight: Annotated[float, "weight of the contrastive loss"] = 0.1
+    negative_weight: Annotated[
+        float, "weight of the contrastive loss between the prompts of one image"
+    ] = 0.1
+    tau: Annotated[float, "temperature of the contrastive loss"] = 0.07
+    normalize_contrast: Annotated[
+        bool, "divide the contrastive loss by the number of occupied patches"
+    ] = False
     contrast_empty: Annotated[bool, "also apply the contrastive loss to absent prompts"] = False
     occupied_threshold: Annotated[float, "target density above which a patch is occupied"] = 0.1
 
-    absent_prompts: Annotated[int, "absent classes queried per image"] = 1
+    absent_prompts: Annotated[int, "number of absent classes that are queried per image"] = 1
     class_mosaic_prob: Annotated[float, "probability of a mosaic of different classes"] = 0.25
     mosaic_prob: Annotated[float, "probability of a mosaic of four parts of one image"] = 0.05
     augment_prob: Annotated[
@@ -302,9 +312,9 @@ class TrainConfig:
     scale: Annotated[float, "largest relative change of size"] = 0.2
     shear_deg: Annotated[float, "largest shear, in degrees"] = 10.0
     translate: Annotated[float, "largest shift, as a fraction of the image"] = 0.2
-    borders: Annotated[Borders, "area beyond the image: black or stretched, or also mirrored"] = (
-        "plain"
-    )
+    borders: Annotated[
+        Borders, "fill beyond the edges of an image: black or stretched, or also mirrored"
+    ] = "plain"
 
     cache_gb: Annotated[
         float, "memory for decoded images, in GB; the rest goes to a file in RUN"

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """clipcount batch folder/ --prompt "red apples" --csv counts.csv
 clipcount batch folder/ --csv counts.csv --report counts.html
-clipcount batch folder/ --csv counts.csv --resume"""
+clipcount batch folder/ --csv counts.csv --resume
+clipcount batch a.csv b.csv --merge --csv all.csv"""
 INPUT, PROMPTS = "Input", "What to count"
 
 
@@ -54,14 +55,16 @@ class HeatmapFormat(str, Enum):
 FoldersArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="FOLDER...", help="Folders to search for images, or images.", rich_help_panel=INPUT
+        metavar="FOLDER...",
+        help="Folders to search for images, or single images.",
+        rich_help_panel=INPUT,
     ),
 ]
 FromFileOption = Annotated[
     str | None,
     typer.Option(
         metavar="LIST",
-        help="File of image paths, one per line; - reads standard input.",
+        help="File with one image path per line; - reads standard input.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -70,8 +73,8 @@ PagesOption = Annotated[
     typer.Option(
         "--page",
         metavar="N|all|max",
-        help="Page of a TIFF, or frame of an animation (default: the first); all counts in each "
-        "page (rows a.tif#1, a.tif#2, ...), max takes the brightest sample of all pages.",
+        help="Page of a TIFF, or frame of an animation (default: the first); all: each page by "
+        "itself, in rows a.tif#1, a.tif#2, ...; max: maximum projection of all pages.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -80,7 +83,7 @@ PromptOption = Annotated[
     typer.Option(
         metavar="TEXT",
         help="What to count in every image; may be repeated. Default: FOLDER/prompts.csv if it "
-        "exists, otherwise the name of each image's sub-folder.",
+        'exists, otherwise the name of each image\'s sub-folder, otherwise "objects".',
         rich_help_panel=PROMPTS,
     ),
 ]
@@ -89,7 +92,7 @@ PromptsOption = Annotated[
     typer.Option(
         metavar="FILE.csv",
         help="Table of what to count in which image, with the columns image and prompt. With "
-        "--page all, a.tif names all of its pages, a.tif#3 one.",
+        "--page all, a.tif means all of its pages, a.tif#3 only page 3.",
         rich_help_panel=PROMPTS,
     ),
 ]
@@ -97,8 +100,8 @@ CsvOption = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="CSV to write, one row per image and prompt; - writes to standard output. FILE.xlsx: "
-        "a workbook, written at the end (needs the extra xlsx).",
+        help="CSV to write, one row per image and prompt; - writes to standard output. FILE.xlsx "
+        "writes a workbook at the end (needs the extra xlsx).",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -120,8 +123,8 @@ PointsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Write where the objects are, in the columns image,prompt,x,y that train reads: one "
-        "file per row, and all in DIR/points.csv.",
+        help="Write the positions of the objects, in the columns image,prompt,x,y that train "
+        "reads: one file per row, and all in DIR/points.csv.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -129,8 +132,8 @@ MasksOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Count inside masks, DIR/NAME.png or .tif: one row per label, in the column region. "
-        "With --page all, NAME#3.png is the mask of page 3.",
+        help="Count only inside masks, DIR/NAME.png or .tif: one row per label, with the label in "
+        "the column region. With --page all, NAME#3.png is the mask of page 3.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -156,7 +159,7 @@ ReportOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.html",
-        help="Write one self-contained page: totals, and a sortable table with overlays.",
+        help="Write a self-contained page: totals, and a sortable table with overlays.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -173,7 +176,7 @@ ResumeOption = Annotated[
     bool,
     typer.Option(
         "--resume",
-        help="Continue the CSV: count only what is missing or failed.",
+        help="Continue an earlier CSV: count only what is missing or failed.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -203,14 +206,17 @@ ShardOption = Annotated[
     str | None,
     typer.Option(
         metavar="I/N",
-        help="Count only every N-th image, starting at the I-th, for job arrays.",
+        help="Count only every N-th image, starting at the I-th, for job arrays; each shard needs "
+        "its own --csv.",
         rich_help_panel=RUN,
     ),
 ]
 MergeOption = Annotated[
     bool,
     typer.Option(
-        "--merge", help="Join the CSVs of all shards, given as FOLDER...", rich_help_panel=RUN
+        "--merge",
+        help="Join the CSVs of all shards, such as a.csv b.csv, into --csv.",
+        rich_help_panel=RUN,
     ),
 ]
 

@@ -68,7 +68,7 @@ SimilarityOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.png",
-        help="Draw the similarity of image patches and prompt.",
+        help="Draw the similarity between image patches and each prompt.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -78,8 +78,8 @@ RegionOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="X,Y,W,H",
-        help="Count only inside a rectangle, in pixels of the upright image. May be repeated: each "
-        "region gets its own count.",
+        help="Count only inside a rectangle: left, top, width and height in pixels of the upright "
+        "image. May be repeated: each region gets its own count.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -87,8 +87,8 @@ MaskOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Count only inside the white of a black and white image, or per label of a label "
-        "image. The mask has the size of the upright image.",
+        help="Count only inside a mask: the white area of a black and white image, or each label "
+        "of a label image. It must have the size of the upright image.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -96,7 +96,8 @@ PointsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.csv",
-        help="Write where the objects are, in the columns image,prompt,x,y that train reads.",
+        help="Write the positions of the objects, in the columns image,prompt,x,y that train "
+        "reads.",
         rich_help_panel=OUTPUT,
     ),
 ]

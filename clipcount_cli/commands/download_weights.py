@@ -25,7 +25,8 @@ CheckpointOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Local file to install: a released checkpoint, or weights trained here (with --name).",
+        help="Local file to install: a released checkpoint, or weights that train wrote (with "
+        "--name).",
         rich_help_panel=SOURCE,
     ),
 ]
@@ -33,19 +34,19 @@ ClipOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Local CLIP ViT-B/16: OpenAI's archive, a state dict, or safetensors.",
+        help="Local file of CLIP ViT-B/16: OpenAI's archive, a state dict, or safetensors.",
         rich_help_panel=SOURCE,
     ),
 ]
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Address to download the file from instead.", rich_help_panel=SOURCE
+        metavar="URL", help="Other address to download the file from.", rich_help_panel=SOURCE
     ),
 ]
 Sha256Option = Annotated[
     str | None,
-    typer.Option(metavar="HEX", help="Expected sha256 of the file.", rich_help_panel=SOURCE),
+    typer.Option(metavar="HEX", help="Expected SHA-256 of the file.", rich_help_panel=SOURCE),
 ]
 InstallAsOption = Annotated[
     str | None,
@@ -96,7 +97,7 @@ def download_weights(
     remove: RemoveOption = None,
     offline: OfflineOption = False,
 ) -> None:
-    """Install weights as one verified file and print its path; list, verify or remove them."""
+    """Install weights as one verified file and print its path; also list, verify or remove them."""
     from clipcount_cli.weights import cache, describe, install
     from clipcount_cli.weights.registry import DEFAULT_NAME
 

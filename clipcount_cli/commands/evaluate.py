@@ -29,14 +29,16 @@ clipcount eval --data my-data/ --weights runs/mine --plot errors.png"""
 SplitOption = Annotated[
     str,
     typer.Option(
-        metavar="NAME", help="Split to evaluate on; all takes every image.", rich_help_panel="Input"
+        metavar="NAME",
+        help="Split to evaluate on, such as train, val or test; all: every image.",
+        rich_help_panel="Input",
     ),
 ]
 PromptCheckOption = Annotated[
     bool,
     typer.Option(
         "--prompt-check",
-        help="Also query classes that are absent from an image, for NMN and PCCN.",
+        help="Also count classes that are absent from an image; adds the figures NMN and PCCN.",
         rich_help_panel="Input",
     ),
 ]

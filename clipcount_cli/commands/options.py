@@ -79,7 +79,7 @@ TilesOption = Annotated[
     typer.Option(
         metavar="N|auto",
         help="Resize the shorter side to N times 384 pixels (1 to 16), for small objects in large "
-        "images. auto chooses N per image, by the size of the objects.",
+        "images. auto chooses N per image by the size of its objects, which takes longer.",
         rich_help_panel=RUN,
     ),
 ]
@@ -87,8 +87,8 @@ PageOption = Annotated[
     str | None,
     typer.Option(
         metavar="N|max",
-        help="Page of a TIFF, or frame of an animation (default: the first); max takes the "
-        "brightest sample of all pages.",
+        help="Page of a TIFF, or frame of an animation (default: the first); max: maximum "
+        "projection of all pages.",
         rich_help_panel=INPUT,
     ),
 ]
@@ -97,8 +97,7 @@ ChannelOption = Annotated[
     typer.Option(
         metavar="N",
         min=1,
-        help="Channel to count in, of a microscopy or colour image (default: all colours, or the "
-        "first channel).",
+        help="Channel to count in, from 1 (default: all colours, or the first channel).",
         rich_help_panel=INPUT,
     ),
 ]
@@ -112,9 +111,10 @@ OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Never use the network.", rich_help_panel=GENERAL)
 ]
 DATA_HELP = (
-    "Data set: FSC-147, CARPK, ShanghaiTech, or your own images with points.csv or with "
-    "annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, Label Studio, CreateML, ImageJ, "
-    "DotDotGoose or CSV. `a.tif#3` names a page."
+    "Data set: FSC-147, CARPK, ShanghaiTech, or your own images with points.csv, with "
+    "counts.csv (eval only), or with annotations from COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, "
+    "Label Studio, CreateML, DotDotGoose, ImageJ, QuPath or other CSV tables. a.tif#3 in a table "
+    "means page 3 of a.tif."
 )
 DataOption = Annotated[
     Path, typer.Option("--data", metavar="DIR", help=DATA_HELP, rich_help_panel=INPUT)

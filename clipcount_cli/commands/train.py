@@ -48,7 +48,10 @@ PANELS = {  # of `--help`: the fields of TrainConfig
 }
 
 DataOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help=DATA_HELP, rich_help_panel=RUN)
+    Path | None,
+    typer.Option(
+        metavar="DIR", help=f"{DATA_HELP} Required unless --resume is given.", rich_help_panel=RUN
+    ),
 ]
 PartOption = Annotated[
     str | None, typer.Option(metavar="A|B", help="Part of ShanghaiTech.", rich_help_panel=RUN)
@@ -71,7 +74,7 @@ InitOption = Annotated[
     typer.Option(
         metavar="clip|NAME|FILE|RUN",
         help="Weights to start from: clip (default, with a new head), tiny, another installed "
-        "name, a file, or the best of an earlier run.",
+        "name, a file, or the folder of an earlier run, for its best weights.",
         rich_help_panel=RUN,
     ),
 ]
@@ -79,8 +82,8 @@ RecipeOption = Annotated[
     Recipe | None,
     typer.Option(
         metavar="NAME",
-        help="Set of hyper-parameters: default (the model follows its prompt), paper, or released "
-        "(as the authors' code).",
+        help="Set of hyper-parameters: default (the model follows its prompt), paper (as "
+        "published), or released (as in the authors' code).",
         rich_help_panel=RUN,
     ),
 ]

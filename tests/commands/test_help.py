@@ -6,12 +6,15 @@ import re
 import shlex
 
 import pytest
+import torch
 from avoided_words import AVOIDED
 from typer.core import TyperGroup
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from clipcount_cli.cli import app
+from clipcount_cli.data.recognise import PRIORITY
+from clipcount_cli.training.targets import window_targets
 
 COMMANDS = ("count", "batch", "train", "eval", "download-weights")
 SCREENS = [(), *((name,) for name in COMMANDS)]
@@ -67,6 +70,34 @@ def test_every_option_is_described(name):
     silent = [p.name for p in command.params if not getattr(p, "help", None)]
 
     assert silent == []
+
+
+@pytest.mark.parametrize("name", ["train", "eval"])
+def test_help_names_every_format_of_annotations_that_is_read(name):
+    words = " ".join(screen(name).split())
+
+    programs = {re.sub(" (points|XML|3)$", "", title) for title in PRIORITY}
+    assert [program for program in programs if program not in words] == []
+
+
+def test_help_states_what_is_counted_by_default():
+    words = " ".join(screen("batch").split())
+
+    assert 'the name of each image\'s sub-folder, otherwise "objects".' in words
+    assert "each shard needs its own --csv" in words
+
+
+def test_a_sigmoid_reaches_the_peak_of_a_dot_from_the_sigma_that_help_states():
+    stated = re.search(r"above ([\d.]+) its peak is below 1", " ".join(screen("train").split()))
+    assert stated
+    sigma_px = float(stated[1])
+
+    peaks = [
+        window_targets([torch.tensor([[99.5, 99.5]])], 192, sigma).max()
+        for sigma in (sigma_px - 0.1, sigma_px)
+    ]
+
+    assert peaks[1] < 1 < peaks[0]
 
 
 @pytest.mark.parametrize("name", PANELS)
