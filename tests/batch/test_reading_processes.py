@@ -129,7 +129,7 @@ def test_batch_reads_in_processes_on_a_gpu_unless_it_draws_or_chooses_tiles(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
-def test_processes_do_not_outlive_a_killed_run(jobs):
+def test_processes_start_without_torch_and_do_not_outlive_a_killed_run(jobs):
     script = f"""
 import os, signal, sys
 sys.path[:0] = {sys.path!r}
@@ -143,9 +143,11 @@ if __name__ == "__main__":
     job = Job("a", {jobs[1].path!r}, ("dots",))
     for slot in range(2):
         processes.pool.submit(processes.task(job, slot)).result()
+    loaded = processes.pool.submit(eval, "'torch' in __import__('sys').modules").result()
+    print("with torch" if loaded else "without torch", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 """
     # Its output ends once nobody holds it open: neither the run nor its processes.
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
 
-    assert done.returncode == -9
+    assert (done.returncode, done.stdout) == (-9, b"without torch\n")
