@@ -37,6 +37,7 @@ class Findings:
     problems: dict[str, list[str]] = field(default_factory=dict)  # kind -> items
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    refilled: dict[str, str] = field(default_factory=dict)  # split -> notice on what fills it
 
     def add(self, kind: str, item: str) -> None:
         """Note that `item`, a file or a line of one, has a problem of this kind."""
@@ -48,6 +49,7 @@ class Findings:
             self.problems.setdefault(kind, []).extend(items)
         self.notices += others.notices
         self.warnings += others.warnings
+        self.refilled |= others.refilled
 
     def raise_if_any(self, root: Path, layout: str) -> None:
         """Raise one DataError that lists all problems, by kind and with names."""
@@ -56,7 +58,7 @@ class Findings:
         kinds = sorted(self.problems.items())
         lines = [f"- {kind} ({len(items)}): {shortened(items)}" for kind, items in kinds]
         raise DataError(
-            "\n".join([f"{root} is broken, read as {layout}:", *lines]),
+            "\n".join([f"{root} has errors (read as {layout}):", *lines]),
             hint="correct or remove what is listed; nothing has been started",
         )
 
@@ -156,11 +158,11 @@ def _check_dots(sample: Sample, header: Header, findings: Findings) -> int:
     gross = (beyond > side * _MARGIN[sample.protocol] + _ROUNDING_PX).any(axis=1)
     if gross.any():
         x, y = points_px[gross][0]
-        more = f", {gross.sum()} such dots" if gross.sum() > 1 else ""
+        more = f", {gross.sum()} such points" if gross.sum() > 1 else ""
         place = f"{sample.name} (x {x:g}, y {y:g} in {size[0]} x {size[1]}{more})"
         as_stored = size != header.stored_size and (points_px <= header.stored_size).all()
         turned = ", but inside it as it is stored, before EXIF turns it" if as_stored else ""
-        findings.add(f"dots outside their image{turned}", place)
+        findings.add(f"points outside their image{turned}", place)
         return 0
     return int((beyond > 0).any(axis=1).sum())
 
@@ -195,7 +197,7 @@ def _mention_clamped(
         reason = ", as in the published evaluation" if published else ""
         names = [f"{name} ({number})" for name, number in clamped.items() if number]
         findings.notices.append(
-            f"dots just outside their image ({total}) are moved to its edge{reason}: "
+            f"points just outside their image ({total}) are moved to its edge{reason}: "
             + shortened(names)
         )
 

@@ -90,7 +90,7 @@ def read(root: Path, findings: Findings) -> CustomData | None:
     }
     if {"train", "test"} <= splits.keys() and not (listing.root / SPLIT_TABLE).is_file():
         splits = splits if "val" in splits else hold_out(splits)
-    return CustomData(f"{TITLE} ({reading.title})", splits, index.suggest)
+    return CustomData(f"{TITLE}, {reading.title}", splits, index.suggest)
 
 
 def unrecognised(root: Path) -> list[str]:

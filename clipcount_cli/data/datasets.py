@@ -13,20 +13,18 @@ from typing import NamedTuple
 
 from clipcount_cli.data import carpk, custom, fsc147, shanghaitech
 from clipcount_cli.data.checks import Findings, Suggest, check_samples
-from clipcount_cli.data.samples import Dataset, Sample
-from clipcount_cli.data.splits import hold_out
+from clipcount_cli.data.samples import OWN, Dataset, Sample
+from clipcount_cli.data.splits import SPLITS, hold_out
 from clipcount_cli.errors import DataError, UsageError, quantity, shortened
 
 TRAINING_SPLITS = ("train", "val")
-_LAYOUTS = """known layouts:
-  FSC-147       annotation_FSC147_384.json, Train_Test_Val_FSC_147.json, ImageClasses_FSC147.txt,
-                images_384_VarV2/
-  CARPK         Annotations/, Images/, ImageSets/
-  ShanghaiTech  part_A/ and part_B/, each with train_data/ and test_data/
-  own data      images/ with points.csv (image,prompt,x,y), counts.csv (image,prompt,count; eval
-                only), or annotations as COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT XML,
-                Label Studio, CreateML, DotDotGoose or ImageJ points, also in folders train/, valid/
-                and test/; a.tif#3 names a page of a stack"""
+_LAYOUTS = """put the images in images/, and beside it one of:
+  points.csv    columns image,prompt,x,y
+  counts.csv    columns image,prompt,count (eval only)
+  annotations   COCO, YOLO, Pascal VOC, LabelMe, VIA, CVAT, Label Studio,
+                CreateML, DotDotGoose, ImageJ, QuPath or other CSV tables
+FSC-147, CARPK and ShanghaiTech are also read, laid out as published;
+`clipcount count --points FILE.csv` writes a draft of points to correct"""
 
 
 def load_dataset(
@@ -40,11 +38,20 @@ def load_dataset(
     """
     findings = Findings()
     read = _read(root, part, findings)
-    dataset = Dataset(read.name, {split: tuple(samples) for split, samples in read.splits.items()})
+    by_split = {split: tuple(samples) for split, samples in read.splits.items()}
+    dataset = Dataset(read.name, by_split, title=_folder_name(root) if read.name == OWN else "")
     _refuse_counts(dataset, root, splits)
     _check(dataset, root, splits, findings, read.suggest)
     findings.raise_if_any(root, read.title)
+    used = SPLITS if "train" in splits else splits  # a training divides all images
+    findings.notices += [findings.refilled[split] for split in used if split in findings.refilled]
     return replace(dataset, notices=tuple(findings.notices), warnings=tuple(findings.warnings))
+
+
+def _folder_name(root: Path) -> str:
+    """The name of a folder, also if it is given as `.` or `..`; a link keeps its own."""
+    named = root if root.name not in ("", "..") else root.resolve()
+    return named.name or str(root)
 
 
 def _refuse_counts(dataset: Dataset, root: Path, splits: Sequence[str]) -> None:
@@ -80,7 +87,7 @@ def _read(root: Path, part: str | None, findings: Findings) -> _Read:
     if (home := carpk.find(root)) is not None:
         return _Read("carpk", carpk.TITLE, hold_out(carpk.read(home, findings)))
     if (data := custom.read(root, findings)) is not None:
-        return _Read("own", data.title, data.splits, data.suggest)
+        return _Read(OWN, data.title, data.splits, data.suggest)
     others = custom.unrecognised(root)
     beside = f"; files of unknown format: {shortened(others, 3)}" if others else ""
     raise DataError(f"{root} holds no data set of a known layout{beside}", hint=_LAYOUTS)
@@ -101,7 +108,7 @@ def _check(
             dataset.split(split)  # names the splits there are
     samples = dataset.split("all")
     if samples and not any(sample.truth for sample in samples):
-        findings.add("no dots at all", f"{quantity(len(samples), 'image')} without any")
+        findings.add("no points at all", f"{quantity(len(samples), 'image')} without any")
     _mention_shared_classes(dataset, findings)
 
 

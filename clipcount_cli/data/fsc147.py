@@ -73,7 +73,7 @@ def _sample(
     findings: Findings,
 ) -> Sample | None:
     if name not in dots:
-        findings.add(f"images without dots in {files.dots.name}", name)
+        findings.add(f"images without points in {files.dots.name}", name)
     if name not in classes:
         findings.add(f"images without a class in {files.classes.name}", name)
     if name not in dots or name not in classes:

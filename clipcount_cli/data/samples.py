@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -19,6 +19,7 @@ from clipcount_cli.errors import UsageError
 
 Source = tuple[Path, int]  # an image file and its page, from 1
 Protocol = Literal["fsc147", "carpk", "shanghaitech", "own"]
+OWN: Final = "own"  # the protocol and name of a data set that is none of the published ones
 FSC147_MULTIPLE_PX = 16  # its evaluation rounds both sides down to multiples of CLIP's patch
 
 
@@ -30,7 +31,7 @@ class Sample:
     image: Path
     prompt: str
     points_px: np.ndarray  # (K, 2) float32 as (x, y), in pixels of the upright full-size picture
-    protocol: Protocol = "own"
+    protocol: Protocol = OWN
     stated_size: tuple[int, int] | None = None  # (width, height) by the annotations
     count: int | None = None  # the true count, if it is known without positions
     uncounted: frozenset[str] = frozenset()  # what else the picture shows, without a true count
@@ -63,6 +64,12 @@ class Dataset:
     splits: Mapping[str, tuple[Sample, ...]]
     notices: tuple[str, ...] = field(default=())  # worth reporting, no reason to refuse
     warnings: tuple[str, ...] = field(default=())  # what may make the figures wrong
+    title: str = ""  # of own data: its folder's name
+
+    @property
+    def shown_name(self) -> str:
+        """What messages call it."""
+        return self.title or self.name
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of one split, or of `all`; UsageError names the splits there are."""
@@ -70,7 +77,10 @@ class Dataset:
             return _distinct(sample for samples in self.splits.values() for sample in samples)
         if name not in self.splits:
             known = ", ".join([*self.splits, "all"])
-            raise UsageError(f"{self.name} has no split {name!r}", hint=f"its splits: {known}")
+            raise UsageError(
+                f"{self.shown_name} has no split {name!r}",
+                hint=f"choose one with --split: {known}",
+            )
         return self.splits[name]
 
 

@@ -16,6 +16,7 @@ from clipcount_cli.data.names import written_name
 from clipcount_cli.data.samples import Sample
 
 SPLITS = ("train", "val", "test")
+_IN_WORDS = {"train": "training", "val": "validation", "test": "test"}
 # What folders and tables call the three.
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -73,8 +74,8 @@ def hash_splits(names: Iterable[str], findings: Findings) -> dict[str, str]:
         candidates = (name for name, split in split_of.items() if split == largest)
         moved = max(candidates, key=hash_fraction)
         split_of[moved] = empty
-        findings.notices.append(
-            f"{moved} is used for {empty}, which would be empty; a split.csv can decide otherwise"
+        findings.refilled[empty] = (
+            f"the {_IN_WORDS[empty]} split would be empty: using {moved} (choose with split.csv)"
         )
     return split_of
 

@@ -50,12 +50,18 @@ class Report:
     precision: str
     prompt_check: bool
     tiles: Tiles = 1
+    dataset_title: str = ""  # if people call the data set otherwise than JSON
+
+    @property
+    def shown_dataset(self) -> str:
+        return self.dataset_title or self.dataset
 
     @property
     def title(self) -> str:
         tiles = "" if self.tiles == 1 else f", tiles {self.tiles}"
         return (
-            f"{self.dataset} {self.split}: {self.weights}, {self.device}, {self.precision}{tiles}"
+            f"{self.shown_dataset}, split {self.split}: {self.weights}, {self.device}, "
+            f"{self.precision}{tiles}"
         )
 
     @property
@@ -94,7 +100,7 @@ class Report:
         if self.prompt_check:
             figures |= {"NMN": metrics.nmn, "PCCN": metrics.pccn}
         rows = {
-            "data set": f"{self.dataset}, {self.split}",
+            "data set": f"{self.shown_dataset}, {self.split}",
             "weights": self.weights,
             "device": f"{self.device}, {self.precision}",
             **({} if self.tiles == 1 else {"tiles": str(self.tiles)}),
@@ -163,6 +169,7 @@ def run(
         counter.precision,
         prompt_check,
         tiles,
+        dataset.title,
     )
 
 

@@ -68,7 +68,9 @@ class TrainRequest:
 def train(request: TrainRequest) -> RunFolder:
     """Train from the beginning into a new folder; InterruptedRunError on a request to stop."""
     if request.data is None:
-        raise UsageError("what to train on is missing", hint="name it with --data DIR")
+        raise UsageError(
+            "missing option '--data'", hint="name the folder of the data set: --data DIR"
+        )
     device = pick_device(request.device)
     init, recipe = request.init or "clip", request.recipe or Recipe.default
     check_training(dataclasses.replace(RECIPES[recipe], **request.hyper_parameters))
@@ -118,7 +120,7 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
         dataset = _load(data, settings.part)
         if fingerprint(dataset) != settings.data_sha256:
             raise TrainingError(
-                f"{data} is not what it was when {run} began: names, prompts or dots have changed",
+                f"{data} is not what it was when {run} began: names, prompts or points changed",
                 hint=f"start a new run from its weights: --init {folder.last} --data {data}",
             )
         settings = moved_here(settings, data, device)

@@ -244,3 +244,18 @@ def test_own_data_counts_several_prompts_of_one_image_as_one_image(run, tmp_path
 
     assert figures["images"] == 1
     assert figures["dataset"] == "own"
+
+
+def test_own_data_is_called_by_its_folder(run, tmp_path, monkeypatch):
+    lab = make_own(tmp_path / "lab", ["a.jpg,cups,1,1"], ["a.jpg"])
+    monkeypatch.chdir(lab)
+
+    table = run(".", "--split", "all")
+    rows = run(lab, "--split", "all", "--csv", "-")
+    unknown = run(lab, "--split", "foo")
+
+    assert "lab, all" in table.stdout
+    assert rows.stderr.splitlines()[-1].startswith("lab, split all: small@")
+    assert unknown.exit_code == 2
+    assert "error: lab has no split 'foo'\n" in unknown.stderr
+    assert unknown.stderr.splitlines()[-1].startswith("hint: choose one with --split: ")

@@ -143,6 +143,7 @@ def test_an_unknown_option_is_reported_like_every_other_error():
     [
         (["count"], "missing argument 'IMAGE'"),
         (["batch", "photos"], "missing option '--csv'"),
+        (["eval"], "missing option '--data'"),
         (["count", "a.jpg", "coins", "--precision", "int8"], "invalid value for '--precision'"),
         (["count", "a.jpg", "coins", "--channel", "x"], "invalid value for '--channel'"),
         (["count", "a.jpg", "coins", "--heatmap"], "option '--heatmap' requires an argument\n"),

@@ -154,7 +154,7 @@ def test_dots_that_fit_an_image_only_before_exif_turns_it_say_so(tmp_path):
     exif[0x0112] = 6
     draw(tmp_path / "images" / "0.jpg", 320, 240, exif=exif)
 
-    assert "dots outside their image, but inside it as it is stored, before EXIF turns it" in (
+    assert "points outside their image, but inside it as it is stored, before EXIF turns it" in (
         refusal(tmp_path)
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -168,6 +169,7 @@ def test_a_folder_of_unknown_layout_is_told_which_are_known(tmp_path):
         load_dataset(tmp_path)
 
     assert all(name in caught.value.hint for name in ("FSC-147", "CARPK", "points.csv"))
+    assert max(map(len, f"hint: {caught.value.hint}".splitlines())) < 78
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
@@ -204,6 +206,25 @@ def test_a_row_without_x_and_y_says_that_the_prompt_names_nothing(tmp_path):
     assert {s.name: len(s.points_px) for s in samples} == {"a.jpg": 0, "b.jpg": 1}
 
 
+@pytest.mark.parametrize(
+    ("used", "filled"),
+    [
+        (("train", "val"), {"validation", "test"}),
+        (("val",), {"validation"}),
+        (("test",), {"test"}),
+        (("all",), set()),
+    ],
+)
+def test_an_image_that_fills_an_empty_split_is_named_if_the_split_is_used(used, filled, tmp_path):
+    pictures = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]  # by their hashes all in train
+    make_own(tmp_path, [f"{name},p,1,1" for name in pictures], pictures)
+
+    notices = load_dataset(tmp_path, splits=used).notices
+
+    pattern = r"the (\w+) split would be empty: using [a-d]\.jpg \(choose with split\.csv\)"
+    assert {found[1] for each in notices if (found := re.fullmatch(pattern, each))} == filled
+
+
 def test_split_csv_decides_where_it_is_there(tmp_path):
     make_own(tmp_path, ["a.jpg,p,1,1", "b.jpg,p,1,1"], ["a.jpg", "b.jpg"])
     (tmp_path / "split.csv").write_text("image,split\na.jpg,val\nb.jpg,train\n")
@@ -223,7 +244,7 @@ def test_a_picture_stays_in_its_split_whatever_is_added(first, more):
 
     assert set(old.values()) == {"train", "val", "test"}
     moved = sum(old[name] != new[name] for name in first)
-    assert moved <= len(before.notices) + len(after.notices)  # only what an empty split borrowed
+    assert moved <= len(before.refilled) + len(after.refilled)  # only what an empty split borrowed
 
 
 def test_hash_split_is_about_eighty_ten_ten():
@@ -349,7 +370,7 @@ def test_all_that_is_wrong_comes_in_one_message(fsc147):
     message = broken(fsc147)
 
     assert "missing images (1): images_384_VarV2/1.jpg" in message
-    assert "dots outside their image (1): 2.jpg (x 9999, y 3 in 32 x 32)" in message
+    assert "points outside their image (1): 2.jpg (x 9999, y 3 in 32 x 32)" in message
     assert "unreadable points in annotation_FSC147_384.json (1): 3.jpg" in message
     assert "classes without images in any split (1): ghosts" in message
 
@@ -364,7 +385,7 @@ def test_images_without_dots_or_class_are_named(fsc147):
     message = broken(fsc147)
 
     assert "images without a class in ImageClasses_FSC147.txt (1): 4.jpg" in message
-    assert "images without dots in annotation_FSC147_384.json (1): 2.jpg" in message
+    assert "images without points in annotation_FSC147_384.json (1): 2.jpg" in message
 
 
 def test_a_long_list_is_cut_after_twenty_names(tmp_path):
@@ -396,7 +417,7 @@ def test_only_the_splits_in_use_need_their_pictures(fsc147):
 def test_a_data_set_without_any_dot_is_refused(tmp_path):
     make_own(tmp_path, ["a.jpg,p,,", "b.jpg,p,,"], ["a.jpg", "b.jpg"])
 
-    assert "no dots at all" in broken(tmp_path, splits=["all"])
+    assert "no points at all" in broken(tmp_path, splits=["all"])
 
 
 def test_classes_of_train_that_stand_in_test_are_said_and_not_refused(tmp_path):
@@ -414,7 +435,7 @@ def test_rows_of_points_csv_that_make_no_sense_are_told_with_their_lines(tmp_pat
 
     assert "line 3 ('one', '2'), line 4 ('3', ''), line 8 ('1e39', '1'), line 9" in message
     assert "without image or prompt (1): line 5" in message
-    assert "although the prompt has dots elsewhere (1): line 6" in message
+    assert "although the prompt has points elsewhere (1): line 6" in message
     assert "a.jpg (x 33, y 1 in 32 x 32)" in message
 
 

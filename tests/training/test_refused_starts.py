@@ -178,3 +178,12 @@ def test_a_contrastive_stage_that_takes_every_epoch_is_refused(options, data, we
     assert "all 2 epochs are the contrastive stage" in refused.stderr
     assert "lower --contrast-epochs or raise --epochs" in refused.stderr
     assert without.exit_code == 0, without.output
+
+
+def test_a_missing_data_set_is_a_missing_option():
+    result = run_train("--init", "tiny")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: missing option '--data'\nhint: name the folder of the data set: --data DIR\n"
+    )

@@ -117,7 +117,9 @@ def read_table(table: Table, findings: Findings) -> list[AnnotatedImage]:
             empty[name, prompt] = line
     for (name, prompt), line in empty.items():
         if images[name].points[prompt]:
-            kind = f"rows of {table.path.name} without x, y although the prompt has dots elsewhere"
+            kind = (
+                f"rows of {table.path.name} without x, y although the prompt has points elsewhere"
+            )
             findings.add(kind, f"line {line} ({name}, {prompt})")
     return list(images.values())
 
