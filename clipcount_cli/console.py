@@ -274,7 +274,14 @@ def _print(text: str, style: str = "", label: str = "", label_style: str = "") -
 
 def _wrapped(line: str, width: int) -> str:
     """Break `line` between words; a long path stays in one piece, to be copied."""
-    return textwrap.fill(line, max(1, width), break_long_words=False, break_on_hyphens=False)
+    indent = " " * (len(line) - len(line.lstrip(" ")))
+    return textwrap.fill(
+        line,
+        max(1, width),
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _stdout() -> TextIO:

@@ -222,6 +222,16 @@ def test_a_message_is_wrapped_between_words_and_never_within_one(columns, monkey
     assert all(len(line) <= columns or path in line for line in lines)
 
 
+def test_an_indented_line_stays_indented_if_it_is_wrapped(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "24")
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    console.set_verbosity()
+
+    console.notice("one of:\n  points.csv    columns image,prompt,x,y")
+
+    assert sys.stderr.getvalue() == "one of:\n  points.csv    columns\n  image,prompt,x,y\n"
+
+
 def test_a_message_in_a_pipe_stays_on_one_line(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
     text = "the image was shrunk fourfold, so small objects may be missed: try --tiles 4"
