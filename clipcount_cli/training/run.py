@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import shutil
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,10 +42,11 @@ from clipcount_cli.training.settings import (
     read_settings,
     require_same_options,
 )
-from clipcount_cli.training.start import Start, choose_trained, start_from
+from clipcount_cli.training.start import Start, choose_trained, one_class_notice, start_from
 from clipcount_cli.training.step import Trainer
 from clipcount_cli.training.validation import validation_of
-from clipcount_cli.weights import checkpoint
+from clipcount_cli.weights import cache, checkpoint
+from clipcount_cli.weights.registry import EMBEDDED_NAME
 
 MAX_PLANNING_PROCESSES = 4  # per GPU
 _GIGABYTE = 1e9
@@ -80,6 +83,8 @@ def train(request: TrainRequest) -> RunFolder:
         prompts = sorted({sample.prompt for sample in dataset.split("train")})
         start = start_from(init, recipe, request.hyper_parameters, prompts)
         check_network(start.model.config)
+        if notice := one_class_notice(start.config, dataset.split("train"), init):
+            start = dataclasses.replace(start, notices=(*start.notices, notice))
         settings = RunSettings(
             str(request.data.resolve()),
             request.part,
@@ -126,7 +131,7 @@ def resume(run: Path, request: TrainRequest) -> RunFolder:
         settings = moved_here(settings, data, device)
         if len(rows := folder.read_log()) == settings.train.epochs:
             console.notice(f"{run} is already complete: nothing is left to train")
-            _report_end(folder, rows)
+            _report_end(folder, rows, dataset, settings.train.tiles)
             return folder
         return _run(folder, settings, _continued(folder, settings), dataset, device)
 
@@ -182,7 +187,7 @@ def _run(
         config.validate_every,
         60 * config.save_minutes,
     )
-    _report_end(folder, rows)
+    _report_end(folder, rows, dataset, config.tiles)
     return folder
 
 
@@ -212,7 +217,7 @@ def _options_of(request: TrainRequest) -> dict[str, Any]:
     }
 
 
-def _report_end(folder: RunFolder, rows: Sequence[LogRow]) -> None:
+def _report_end(folder: RunFolder, rows: Sequence[LogRow], dataset: Dataset, tiles: int) -> None:
     if not distributed.is_first():
         return
     if unwritten := ", ".join(sorted(str(path) for path in folder.unwritten)):
@@ -222,6 +227,17 @@ def _report_end(folder: RunFolder, rows: Sequence[LogRow]) -> None:
         )
     if (best := best_row(rows)) is not None:
         console.notice(f"best epoch {best['epoch']:.0f}: MAE {best['val_mae']:.2f}, {folder.best}")
+        console.notice(f"to count with it: {_count_command(folder, dataset, tiles)}")
+
+
+def _count_command(folder: RunFolder, dataset: Dataset, tiles: int) -> str:
+    """How to count with a finished run, for the prompt of most training images."""
+    images_of = Counter(sample.prompt for sample in dataset.split("train") if sample.truth)
+    prompt = min(images_of, key=lambda prompt: (-images_of[prompt], prompt))
+    is_name = str(folder.path) in {EMBEDDED_NAME, *cache.installed()}  # which comes before folders
+    weights = folder.best if is_name else folder.path
+    command = ["clipcount", "count", "IMAGE", prompt, "--weights", str(weights)]
+    return shlex.join(command if tiles == 1 else [*command, "--tiles", str(tiles)])
 
 
 def planning_processes(device: torch.device) -> int:
@@ -275,9 +291,10 @@ def _report_start(
         shown = "; ".join(unread[:_UNREAD_SHOWN])
         console.notice(f"notes on {len(unread)} of {quantity(len(prompts), 'prompt')}: {shown}")
     console.notice(
-        f"{trainer.trained_parameters:,} of "
-        f"{sum(p.numel() for p in start.model.parameters()):,} parameters are trained, on "
-        f"{quantity(len(photos), 'image')}, validated on {len(validation)}, into {folder.path}"
+        f"training {trainer.trained_parameters:,} of "
+        f"{sum(p.numel() for p in start.model.parameters()):,} parameters on "
+        f"{quantity(len(photos), 'image')}, validating on {len(validation)}; "
+        f"output in {folder.path}"
     )
 
 

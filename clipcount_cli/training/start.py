@@ -19,6 +19,7 @@ from clipcount_cli.config import RECIPES, ModelConfig, Recipe, TrainConfig
 from clipcount_cli.counting.compact import build_model
 from clipcount_cli.counting.model import ClipCount
 from clipcount_cli.counting.prompts import bpe_ids, disjoint_prompts, untaught
+from clipcount_cli.data.samples import Sample
 from clipcount_cli.errors import UsageError, WeightsError
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.registry import CLIP_NAME
@@ -52,7 +53,7 @@ def start_from(
     their own. Raises WeightsError if the weights are missing or damaged, UsageError if they clash.
     """
     if init == CLIP_NAME:
-        return _from_clip(recipe, given, prompts)
+        return _from_clip(recipe, given)
     return _from_weights(cache.resolve(init), recipe, given, prompts)
 
 
@@ -65,7 +66,7 @@ def choose_trained(model: ClipCount, config: TrainConfig) -> None:
         parameter.requires_grad_(learns)
 
 
-def _from_clip(recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str]) -> Start:
+def _from_clip(recipe: Recipe, given: Mapping[str, Any]) -> Start:
     path = cache.installed().get(CLIP_NAME)
     if path is None:
         raise WeightsError(
@@ -79,8 +80,7 @@ def _from_clip(recipe: Recipe, given: Mapping[str, Any], prompts: Sequence[str])
     torch.manual_seed(config.seed)
     model = build_model(model_config(metadata.config, config))
     model.load_state_dict(state, strict=False)
-    notices = tuple(_absent_notices(config, prompts))
-    return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state), notices)
+    return Start(model, config, _origin(CLIP_NAME, metadata.origin), _dtypes(state))
 
 
 def _from_weights(
@@ -108,7 +108,6 @@ def _from_weights(
             f"{weights.name} does not know will all mean the same to it: {', '.join(words)} "
             "(--tuning full teaches them)"
         )
-    notices += _absent_notices(config, prompts)
     torch.manual_seed(config.seed)
     model = build_model(wanted)
     own = model.state_dict()
@@ -158,15 +157,18 @@ def model_config(base: ModelConfig, config: TrainConfig) -> ModelConfig:
     return dataclasses.replace(base, **changes)
 
 
-def _absent_notices(config: TrainConfig, prompts: Sequence[str]) -> list[str]:
+def one_class_notice(config: TrainConfig, samples: Sequence[Sample], init: str) -> str | None:
     """What to report if no image can be queried for something that it does not show."""
-    pairs = itertools.combinations(prompts, 2)
-    if not config.absent_prompts or any(disjoint_prompts(first, second) for first, second in pairs):
-        return []
-    return [
-        "all images show one class: none is queried for what is absent, so the model may forget to "
-        "count near zero there (images of another class teach it)"
-    ]
+    if not config.absent_prompts or not all(sample.truth for sample in samples):
+        return None
+    pairs = itertools.combinations({sample.prompt for sample in samples}, 2)
+    if any(disjoint_prompts(first, second) for first, second in pairs):
+        return None
+    danger = "not learn" if init == CLIP_NAME else "forget"
+    return (
+        f"the training images have only one class, so the model may {danger} to count near 0 where "
+        "objects are absent: add images of another class, or without objects, to prevent it"
+    )
 
 
 def with_words(

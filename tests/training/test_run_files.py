@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import errno
 import json
+import shlex
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -219,11 +220,24 @@ def test_every_validation_is_a_line_and_the_end_names_the_best(data, weights, tm
     lines = [line for line in result.stderr.splitlines() if line.startswith("epoch ")]
     assert [line.partition(":")[0] for line in lines] == ["epoch 1 of 2", "epoch 2 of 2"]
     assert all("loss" in line and "MAE" in line and "best" in line for line in lines)
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith("best epoch ")
-    assert last.endswith(f", {run / 'best.safetensors'}")
+    best, command = result.stderr.splitlines()[-2:]
+    assert best.startswith("best epoch ")
+    assert best.endswith(f", {run / 'best.safetensors'}")
+    assert command == f"to count with it: clipcount count IMAGE 'blue dots' --weights {run}"
     quiet = run_train("--data", data, "--init", weights, "--out", tmp_path / "q", *SHORT, "-q")
     assert quiet.stderr == ""
+
+
+def test_the_command_to_count_with_repeats_tiles_and_takes_no_folder_for_installed_weights(
+    data, weights, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+
+    result = run_train("--data", data, "--init", weights, "--out", "tiny", *SHORT, "--tiles", 2)
+
+    command = shlex.split(result.stderr.splitlines()[-1].partition(": ")[2])
+    assert command[2:4] == ["IMAGE", "blue dots"]
+    assert command[4:] == ["--weights", str(Path("tiny/best.safetensors")), "--tiles", "2"]
 
 
 def test_config_holds_versions_command_and_date_of_each_start(run):

@@ -168,7 +168,23 @@ def test_photographs_of_one_class_teach_nothing_about_absent_ones(weights, tmp_p
 
     told = run_train("--data", folder, "--init", weights, "--out", tmp_path / "run", *SHORT)
 
-    assert "none is queried for what is absent" in told.stderr
+    assert (
+        "the training images have only one class, so the model may forget to count near 0 where "
+        "objects are absent: add images of another class, or without objects, to prevent it\n"
+    ) in told.stderr
+
+
+def test_photographs_without_objects_teach_what_another_class_would(weights, tmp_path):
+    folder = draw_dots(tmp_path / "data", 12)
+    rows = (folder / "points.csv").read_text().replace("red dots", "dots")
+    kept = [row for row in rows.splitlines() if "blue" not in row]
+    without = [f"{number}.png,dots,," for number in range(1, 12, 2)]
+    (folder / "points.csv").write_text("\n".join([*kept, *without, ""]))
+
+    told = run_train("--data", folder, "--init", weights, "--out", tmp_path / "run", *SHORT)
+
+    assert told.exit_code == 0, told.output
+    assert "only one class" not in told.stderr
 
 
 def test_words_a_small_vocabulary_lacks_get_rows_of_their_own(data, weights, tmp_path):
