@@ -6,7 +6,6 @@ Heavy modules are imported by the command that needs them, so that `--help` is f
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,8 @@ import typer
 from clipcount_cli import console
 from clipcount_cli.commands import batch, count, download_weights, evaluate, train
 from clipcount_cli.commands.help import TYPERS_USAGE_ERROR, HelpCommand, HelpGroup
-from clipcount_cli.errors import ClipCountError, ExitCode, UsageError
+from clipcount_cli.commands.usage_errors import worded
+from clipcount_cli.errors import ClipCountError, ExitCode
 from clipcount_cli.version import __version__
 
 
@@ -43,25 +43,11 @@ def _errors_reported() -> Iterator[None]:
     except TYPERS_USAGE_ERROR as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
             raise
-        console.show_error(_worded(error))
+        console.show_error(worded(error))
         raise typer.Exit(ExitCode.USAGE) from error
     except KeyboardInterrupt as error:
         console.warn("interrupted")
         raise typer.Exit(ExitCode.INTERRUPTED) from error
-
-
-def _worded(error: Any) -> UsageError:
-    """Typer's own usage error, worded like all other errors."""
-    message = error.format_message().rstrip(".").replace("Value error, ", "")
-    message = re.sub(r", unable to parse .*", "", message)  # of a number, known from the rest
-    message = re.sub(r"(: )([A-Z])", lambda match: match[1] + match[2].lower(), message)
-    message = re.sub(r"\(s\) \((.* .*)\)", r"s (\1)", message).replace("(s)", "")
-    message, _, guess = message.partition(". Did you mean ")
-    if possible := getattr(error, "possibilities", None):
-        message, guess = error.message.rstrip("."), " or ".join(possible)
-    command = error.ctx.command_path if error.ctx else "clipcount"
-    hint = f"did you mean {guess.rstrip('?')}?" if guess else f"run `{command} --help`"
-    return UsageError(message[:1].lower() + message[1:], hint)
 
 
 app = typer.Typer(

@@ -83,9 +83,10 @@ def detail(text: str) -> None:
         _print(text, style="dim")
 
 
-def warn(text: str) -> None:
+def warn(text: str, hint: str | None = None) -> None:
     """Print something that may make a result wrong; --quiet does not hide it."""
     _print(text, label="warning: ", label_style="bold yellow")
+    _print_hint(hint)
 
 
 def show_error(error: ClipCountError) -> None:
@@ -93,8 +94,12 @@ def show_error(error: ClipCountError) -> None:
     if _verbosity.debug:
         traceback.print_exception(error, file=sys.stderr)
     _print(str(error), label="error: ", label_style="bold red")
-    if error.hint:
-        _print(error.hint, label="hint: ", label_style="bold")
+    _print_hint(error.hint)
+
+
+def _print_hint(hint: str | None) -> None:
+    if hint:
+        _print(hint, label="hint: ", label_style="bold")
 
 
 def show_counts(name: str, lines: Iterable[Line]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from clipcount_cli import distributed
-from clipcount_cli.errors import DeviceError, UsageError
+from clipcount_cli.errors import DeviceError, UsageError, quantity
 
 if TYPE_CHECKING:
     import torch
@@ -57,8 +58,16 @@ def pick_device(device: str) -> torch.device:
         "mps": int(torch.backends.mps.is_available()),
     }
     if (place.index or 0) >= available.get(place.type, 0):
-        raise DeviceError(f"this machine has no {device}", hint="use --device cpu")
+        raise DeviceError(_unavailable(place, available), hint="use --device cpu")
     return place
+
+
+def _unavailable(place: torch.device, available: Mapping[str, int]) -> str:
+    """Why this machine cannot use `place`; available: the number of devices of each kind."""
+    held = available.get(place.type, 0)
+    if held == 0:
+        return f"{place.type.upper()} is not available on this machine"
+    return f"{place} does not exist: this machine has {quantity(held, f'{place.type} device')}"
 
 
 def pick_precision(precision: str, device: torch.device) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from enum import IntEnum
 
@@ -79,13 +81,23 @@ class InterruptedRunError(ClipCountError):
 
 
 def in_python(text: str) -> str:
-    """Rewrite the options in a message as arguments: `--tiles 4` as `tiles=4`."""
+    """Rewrite options in a message as arguments: `--tiles 4` as `tiles=4`, `--page` as `page`."""
+    text = re.sub(r"--(page|channel)\b(?! (\d|N|max))", r"\1", text)
     return re.sub(r"--([a-z]+) (?:(\d+|N)|([a-z]+\d*(?::[\dN]+)?))\b", _as_argument, text)
 
 
 def _as_argument(option: re.Match[str]) -> str:
     name, number, word = option.groups()
     return f"{name}={number}" if number else f'{name}="{word}"'
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command that can be pasted into a shell of this system."""
+    if sys.platform == "win32":
+        import subprocess  # 10 ms, paid only for a hint there
+
+        return subprocess.list2cmdline(words)
+    return shlex.join(words)
 
 
 def quantity(number: int, noun: str) -> str:

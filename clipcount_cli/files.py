@@ -6,15 +6,14 @@ import errno
 import itertools
 import os
 import re
-import shlex
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from clipcount_cli.errors import ClipCountError, UsageError
+from clipcount_cli.errors import ClipCountError, DataError, UsageError
 from clipcount_cli.locks import try_lock
 
 _MAX_STEM_BYTES = 200  # of a temporary name; file systems allow 255 in all
@@ -22,15 +21,25 @@ _MAX_STEM_BYTES = 200  # of a temporary name; file systems allow 255 in all
 # Unlike Path.is_dir and its like before Python 3.14, these return False for a name that is too long
 # or lies in a locked folder; opening it then reports the reason.
 is_folder, is_file, exists = os.path.isdir, os.path.isfile, os.path.exists
+CHECK_PATH = "check the spelling and the folder"  # the hint for a path that does not exist
 TEMPORARY_PREFIX = ".tmp-"  # how the name of an unfinished file begins
 
 
-def require_distinct(*paths: Path | None) -> None:
-    """Raise UsageError if two of `paths` are one file: one would be lost."""
-    named = [path for path in paths if path is not None]
-    for first, second in itertools.combinations(named, 2):
-        if is_same_file(first, second):
-            raise UsageError(f"{first} has two purposes", hint="give each a file of its own")
+def require_distinct(*outputs: Path | None, inputs: Sequence[Path | None] = ()) -> None:
+    """Raise UsageError if two of these paths are one file: an output would be lost."""
+    written, read = ([path for path in paths if path is not None] for paths in (outputs, inputs))
+    for paths, kind in ((written, "outputs"), (read, "inputs")):
+        for first, second in itertools.combinations(paths, 2):
+            if is_same_file(first, second):
+                raise UsageError(f"{first} is given for two {kind}", hint="give each its own file")
+    for output, source in itertools.product(written, read):
+        if is_same_file(output, source):
+            raise overwrites_input(output)
+
+
+def overwrites_input(output: Path) -> UsageError:
+    """The error for an output that is an input, too."""
+    return UsageError(f"{output} is an input, and would be overwritten", hint="name another file")
 
 
 def is_same_file(first: Path, second: Path) -> bool:
@@ -47,14 +56,22 @@ def require_writable(*paths: Path | None, overwrite: bool = False) -> None:
         if path is None:
             continue
         if is_folder(path):
-            raise UsageError(f"{path} is a folder, not a file to write", hint="name a file")
+            raise UsageError(f"{path} is a folder", hint="name a file")
         if exists(path) and not overwrite:
             raise UsageError(f"{path} exists already", hint="add --overwrite to replace it")
-        if not is_folder(path.parent):
-            raise UsageError(
-                f"{path} cannot be written: there is no folder {path.parent}",
-                hint=f"make it first: mkdir -p {shlex.quote(str(path.parent))}",
-            )
+        require_folder(path)
+
+
+def require_folder(path: Path) -> None:
+    """Raise UsageError if the folder in which to write `path` does not exist."""
+    folder = path.parent
+    if exists(folder) and not is_folder(folder):
+        raise UsageError(f"cannot write {path}: {folder} is not a folder", hint="name another file")
+    if not is_folder(folder):
+        raise UsageError(
+            f"cannot write {path}: the folder {folder} does not exist",
+            hint=f"create the folder {folder}, or name another file",
+        )
 
 
 def require_suffix(path: Path | None, option: str, *suffixes: str) -> None:
@@ -62,9 +79,14 @@ def require_suffix(path: Path | None, option: str, *suffixes: str) -> None:
     if path is not None and path.suffix.lower() not in suffixes:
         known = [suffix for suffix in suffixes if suffix]
         raise UsageError(
-            f"{option} {path}: {option} does not write {path.suffix or 'files without a suffix'}",
+            f"cannot write {option} {path}: {unsupported(path)}",
             hint=f"name it like {path.stem}{known[0]} (possible: {', '.join(known)})",
         )
+
+
+def unsupported(path: Path) -> str:
+    """Why the format of an output cannot be chosen by its name."""
+    return f"{path.suffix} is not supported" if path.suffix else "it has no suffix"
 
 
 def require_replaceable(*paths: Path | None) -> None:
@@ -168,6 +190,17 @@ def sync_folder(folder: Path) -> None:
                 os.fsync(handle)
             finally:
                 os.close(handle)
+
+
+def read_error(path: Path, error: OSError) -> DataError:
+    """The error for an OSError raised while reading a table or list."""
+    if is_folder(path):
+        return DataError(f"{path} is a folder", hint="name a file")
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path} does not exist", hint=CHECK_PATH)
+    if isinstance(error, PermissionError):
+        return DataError(f"{path} may not be read", hint="check its permissions")
+    return DataError(f"{path} cannot be read: {error.strerror or error}", hint=CHECK_PATH)
 
 
 def write_error(path: Path, error: OSError) -> ClipCountError:

@@ -234,7 +234,7 @@ def test_an_indented_line_stays_indented_if_it_is_wrapped(monkeypatch):
 
 def test_a_message_in_a_pipe_stays_on_one_line(monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "40")
-    text = "the image was shrunk fourfold, so small objects may be missed: try --tiles 4"
+    text = "the image was shrunk fourfold: if its objects are small, try --tiles 4"
 
     console.notice(text)
 

@@ -67,8 +67,11 @@ def test_a_gpu_that_is_named_is_taken_by_every_process(gpus, rank):
 def test_a_gpu_that_is_not_there_is_refused(gpus):
     gpus(2)
 
-    with pytest.raises(DeviceError, match="no cuda:2"):
+    with pytest.raises(DeviceError, match="cuda:2 does not exist: this machine has 2"):
         devices.pick_device("cuda:2")
+    gpus(0)
+    with pytest.raises(DeviceError, match="CUDA is not available on this machine"):
+        devices.pick_device("cuda:0")
     with pytest.raises(UsageError, match='no device "tpu"'):
         devices.pick_device("tpu")
 

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from clipcount_cli.batch.plan import Job, Plan
 from clipcount_cli.errors import UsageError, shortened
-from clipcount_cli.files import as_name, is_file, is_folder
+from clipcount_cli.files import CHECK_PATH, as_name, exists, is_file, is_folder
 
 SUFFIXES = (".png", ".tif", ".tiff")
 
@@ -53,6 +53,8 @@ def _checked(job: Job, folder: Path) -> Job:
 
 def require_masks(folder: Path, sources: list[str]) -> None:
     """Raise UsageError if `folder` is not a folder, or its masks would be counted as images."""
+    if not exists(folder):
+        raise UsageError(f"{folder} does not exist", hint=CHECK_PATH)
     if not is_folder(folder):
         raise UsageError(f"{folder} is not a folder", hint="--masks takes a folder of masks")
     for source in filter(os.path.isdir, sources):

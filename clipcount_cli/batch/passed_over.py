@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from clipcount_cli.errors import quantity
 from clipcount_cli.files import is_same_file
 
 _MAX_SUFFIXES_SHOWN = 8
@@ -35,12 +36,18 @@ def passed_over_by_suffix(paths: Iterable[str], own_files: Sequence[Path]) -> Co
 def passed_over_notice(suffixes: Counter[str]) -> str:
     """One sentence about the files that were skipped, and what to do about them."""
     by_number = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+    total = suffixes.total()
+    alike = "is not named like an image" if total == 1 else "are not named like images"
     shown = [
-        f"{number} {suffix or 'without a suffix'}"
+        f"{number} {_kind(suffix)}" if len(suffixes) > 1 else _kind(suffix)
         for suffix, number in by_number[:_MAX_SUFFIXES_SHOWN]
     ]
     if others := sum(number for _, number in by_number[_MAX_SUFFIXES_SHOWN:]):
         shown.append(f"{others} more")
     exportable = [suffix for suffix, _ in by_number if suffix in _EXPORTABLE.split()]
     advice = f" (to count in {', '.join(exportable)}, export TIFF or PNG)" if exportable else ""
-    return f"skipped, not named like images: {', '.join(shown)}{advice}"
+    return f"skipped {quantity(total, 'file')} that {alike}: {', '.join(shown)}{advice}"
+
+
+def _kind(suffix: str) -> str:
+    return suffix or "without a suffix"

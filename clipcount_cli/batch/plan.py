@@ -20,11 +20,13 @@ from clipcount_cli.batch.prompts_file import PROMPTS_FILE, find_prompts, read_pr
 from clipcount_cli.batch.rows import Key
 from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.counting.images import IMAGE_SUFFIXES
-from clipcount_cli.counting.page_names import page_hint
+from clipcount_cli.counting.page_names import page_hint, split_page
+from clipcount_cli.counting.prompts import refuse_empty
 from clipcount_cli.counting.stacks import Page, Selection
 from clipcount_cli.errors import ClipCountError, DataError, UsageError, quantity, shortened
-from clipcount_cli.files import as_name, as_text, exists, is_folder
+from clipcount_cli.files import CHECK_PATH, as_name, as_text, exists, is_folder, read_error
 
+FOLDER_PROMPTS = "names of sub-folders"  # recorded for a run without prompts
 _MAX_NAMED = 3  # examples in a message
 
 
@@ -94,14 +96,20 @@ class Found(NamedTuple):
 def read_list(source: str) -> list[str]:
     """Read paths from a file (`-`: stdin), one per line or separated by NUL (`find -print0`)."""
     if source == "-" and sys.stdin is None:
-        raise DataError("cannot read the list -: stdin is closed", hint="name a file of paths")
+        raise DataError("stdin is closed", hint="pipe paths into it, or name a file of paths")
     try:
         data = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read the list {source}: {error.strerror}") from error
+        raise read_error(Path(source), error) from error
     data = data.removeprefix(b"\xef\xbb\xbf")
     lines = data.split(b"\0") if b"\0" in data else data.splitlines()
     return [os.fsdecode(line) for line in lines if line.strip()]
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a path, or a page `a.tif#3` of one, has the suffix of an image."""
+    page = split_page(name)
+    return Path(page[0] if page else name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def make_plan(
@@ -140,10 +148,7 @@ def make_plan(
 
 def _check_single(sources: Sequence[str]) -> None:
     if len(sources) == 1 and not os.path.lexists(sources[0]):
-        raise DataError(
-            f"there is no folder or image {sources[0]}",
-            hint=page_hint(sources[0]) or "check the path for a typing error",
-        )
+        raise DataError(f"{sources[0]} does not exist", hint=page_hint(sources[0]) or CHECK_PATH)
 
 
 def _find_given(sources: Sequence[str], left_out: Sequence[Path], others: list[str]) -> list[Found]:
@@ -254,8 +259,7 @@ def _with_prompts(
 
 def _same_prompts(found: list[Found], prompts: Sequence[str]) -> Plan:
     wanted = tuple(dict.fromkeys(as_text(prompt) for prompt in prompts))
-    if not all(prompt.strip() for prompt in wanted):
-        raise UsageError("a prompt is empty", hint='name what to count: --prompt "red apples"')
+    refuse_empty(wanted, hint='name what to count: --prompt "red apples"')
     named = ", ".join(f'"{prompt}"' for prompt in wanted)
     return Plan(
         [Job(image.name, image.path, wanted, image.fault) for image in found],
@@ -273,13 +277,13 @@ def _folder_prompts(found: list[Found]) -> Plan:
     notices = []
     if names:
         named = _examples(names, "sub-folders")
-        notices.append(f"counting in each image what its sub-folder is called: {named}")
+        notices.append(f"using the names of sub-folders as prompts: {named}")
     if loose := sum(not image.folder for image in found):
         notices.append(
-            f'no prompt for {quantity(loose, "image")}: counting "{GENERIC_PROMPT}" there '
-            "(choose with --prompt, --prompts or sub-folders)"
+            f'counting "{GENERIC_PROMPT}" in {quantity(loose, "image")} without a prompt '
+            "(set one with --prompt)"
         )
-    return Plan(jobs, notices, {"prompts": "names of sub-folders"})
+    return Plan(jobs, notices, {"prompts": FOLDER_PROMPTS})
 
 
 def _listed_prompts(found: list[Found], folder: str | None, path: Path, all_pages: bool) -> Plan:
@@ -321,5 +325,5 @@ def nothing_to_count(sources: Sequence[str], passed_over: Counter[str]) -> ClipC
     others = f"; {passed_over_notice(passed_over)}" if passed_over else ""
     return ClipCountError(
         f"no image in {', '.join(sources) or 'an empty list'}{others}",
-        hint=f"images are recognized by their suffix: {' '.join(sorted(IMAGE_SUFFIXES))}",
+        hint="supported are .jpg, .png, .tif, .webp, .heic and others that Pillow reads",
     )

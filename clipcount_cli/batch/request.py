@@ -14,17 +14,20 @@ from typing import TYPE_CHECKING
 from clipcount_cli.batch import points, workbook
 from clipcount_cli.batch.masks import require_masks
 from clipcount_cli.batch.names import result_path
-from clipcount_cli.batch.plan import Plan
+from clipcount_cli.batch.plan import Plan, is_image_name
 from clipcount_cli.batch.prompts_file import PROMPTS_FILE
 from clipcount_cli.batch.results import Targets
 from clipcount_cli.batch.rows import RowFormat
+from clipcount_cli.batch.shards import require_same_shard, require_shards
 from clipcount_cli.counting.stacks import FIRST_PAGE, Selection
-from clipcount_cli.errors import UsageError
+from clipcount_cli.errors import UsageError, command_line, shortened
 from clipcount_cli.files import (
+    CHECK_PATH,
     exists,
     is_file,
     is_folder,
     is_same_file,
+    overwrites_input,
     require_distinct,
     require_replaceable,
     require_suffix,
@@ -88,15 +91,53 @@ def check(request: BatchRequest) -> None:
         raise UsageError("--resume and --overwrite exclude each other", hint="leave one out")
     if request.resume and request.csv == "-":
         raise UsageError("stdout cannot be resumed", hint="name a file: --csv out.csv --resume")
-    require_distinct(*request.outputs, *_lists(request))
-    for path in request.outputs:
-        if exists(path) and not is_file(path):
-            raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
+    _require_sources(request)
+    require_distinct(*request.outputs, inputs=_lists(request))
+    _check_kinds(request)
     _check_suffixes(request)
     check_existing(request)
     for folder, option in ((request.heatmaps, "--heatmaps"), (request.points, "--points")):
         if folder and exists(folder) and not is_folder(folder):
             raise UsageError(f"{folder} is not a folder", hint=f"{option} takes a folder")
+
+
+def _require_sources(request: BatchRequest) -> None:
+    """Refuse a request that names no images, or a positional argument that is rather a prompt."""
+    csv = ("--csv", request.csv)
+    if request.merge:
+        require_shards(request.sources, request.csv)
+        return
+    if not request.sources and request.from_file is None:
+        raise UsageError(
+            "missing argument 'FOLDER...'",
+            hint=f"name a folder: {command_line(['clipcount', 'batch', 'photos', *csv])}",
+        )
+    known = [name for name in request.sources if os.path.lexists(name) or is_image_name(name)]
+    unknown = [name for name in request.sources if name not in known]
+    alone = len(request.sources) == 1 and request.from_file is None  # which make_plan reports
+    if alone or not unknown:
+        return
+    hint = CHECK_PATH
+    if known and not request.prompts and not any(Path(word).name != word for word in unknown):
+        options = [word for name in unknown for word in ("--prompt", name)]
+        command = ["clipcount", "batch", *known, *options, *csv]
+        hint = f"to count {shortened(unknown, 3)}: {command_line(command)}"
+    raise UsageError(f"{unknown[0]} does not exist", hint)
+
+
+def _check_kinds(request: BatchRequest) -> None:
+    """Refuse an output that exists, but is not a file."""
+    named = (
+        (request.targets.csv, "--csv counts.csv"),
+        (request.json_lines, "--json-lines counts.jsonl"),
+        (request.report, "--report counts.html"),
+        (request.summary, "--summary totals.csv"),
+    )
+    for path, example in named:
+        if path is not None and is_folder(path):
+            raise UsageError(f"{path} is a folder", hint=f"name a file: {example}")
+        if path is not None and exists(path) and not is_file(path):
+            raise UsageError(f"{path} is not a file to write", hint="--csv - writes to stdout")
 
 
 def _check_suffixes(request: BatchRequest) -> None:
@@ -115,6 +156,8 @@ def _check_suffixes(request: BatchRequest) -> None:
 def check_existing(request: BatchRequest) -> None:
     """Refuse to replace what exists; called again once no other run can create it."""
     begun = request.targets.begun
+    if begun and request.shard is not None and not request.overwrite:
+        require_same_shard(request.targets, request.shard)
     if begun and not (request.resume or request.overwrite):
         raise UsageError(
             f"{request.csv} exists already",
@@ -136,9 +179,7 @@ def protect_sources(request: BatchRequest, sources: Sequence[str]) -> None:
     """Refuse to overwrite an input, or to write heatmaps where they would be read as images."""
     for output in request.outputs:
         if exists(output) and any(is_same_file(Path(source), output) for source in sources):
-            raise UsageError(
-                f"{output} is an input, and would be overwritten", hint="name another file"
-            )
+            raise overwrites_input(output)
     if request.masks is not None:
         require_masks(request.masks, list(sources))
     if request.heatmaps is None:

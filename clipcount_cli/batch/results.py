@@ -9,14 +9,16 @@ workbook is written at the end, from a CSV that grows beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from clipcount_cli.batch import workbook
+from clipcount_cli.batch.plan import FOLDER_PROMPTS
 from clipcount_cli.batch.rows import Key, ResultRow, RowFormat
 from clipcount_cli.batch.summary import totals
+from clipcount_cli.config import GENERIC_PROMPT
 from clipcount_cli.errors import DataError, UsageError
 from clipcount_cli.files import AppendOnlyFile, atomic_write, exists, require_replaceable
 
@@ -25,18 +27,52 @@ Settings = Mapping[str, Any]
 _FREE_TO_CHANGE = {"folder", "rows", "sample", "written"}
 
 
-def differences(saved: Settings, now: Settings, but: Collection[str] = ()) -> list[str]:
-    """The settings that differ between two runs, each as `precision: bf16 there, fp32 now`."""
-    return [
-        f"{name}: {_brief(saved.get(name))} there, {_brief(now.get(name))} now"
-        for name in sorted({*saved, *now} - {*but})
-        if saved.get(name) != now.get(name)
-    ]
+_PLURALS = {"weights", "prompts", "columns"}
+_OPTIONS = {"batch_windows": "--batch-windows"}  # settings that have no plainer name
+
+
+def differences(
+    saved: Settings, now: Settings, but: Collection[str] = ()
+) -> dict[str, tuple[str, str]]:
+    """The settings that differ between two runs, by their names for users: both values."""
+    found = [name for name in sorted({*saved, *now} - {*but}) if saved.get(name) != now.get(name)]
+    if "weights" in found and "weights_sha256" in found:  # whose first digits the former has
+        found.remove("weights_sha256")
+    return {
+        _OPTIONS.get(name, name): (_brief(saved.get(name)), _brief(now.get(name))) for name in found
+    }
+
+
+def _with_generic_prompt(settings: Settings, keys: Iterable[Key]) -> Settings:
+    """The settings of a run without prompts, under which no image lay in a sub-folder, either."""
+    if settings.get("prompts") == FOLDER_PROMPTS and {p for _, p in keys} == {GENERIC_PROMPT}:
+        return {**settings, "prompts": [GENERIC_PROMPT]}
+    return settings
 
 
 def _brief(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        text = "on" if value else "off"
+    elif isinstance(value, list):
+        text = ", ".join(f'"{item}"' for item in value)
+    else:
+        text = "none" if value is None else str(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def _made_otherwise(csv: Path | None, found: Mapping[str, tuple[str, str]]) -> UsageError:
+    """The refusal to resume a file that was made with other settings."""
+    then_now = [f"{name}: {then} then, {now} now" for name, (then, now) in found.items()]
+    name, differing = next(iter(found)), "; ".join(then_now)
+    other = f"other {name}" if name in _PLURALS else f"another {name}"
+    if len(found) > 1:
+        name, other = "settings", "other settings"
+        differing = f"{other}: {differing}"
+    else:
+        differing = other + differing.removeprefix(name)
+    return UsageError(
+        f"{csv} was made with {differing}", hint=f"use the same {name}, {_RESTART_HINT}"
+    )
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -200,11 +236,12 @@ class ResultsFile:
         if not rows:
             return []
         saved = read_settings(self.targets)
-        if found := differences(saved, settings, but=_FREE_TO_CHANGE):
-            raise UsageError(
-                f"{self.targets.csv} was made with other settings: {'; '.join(found)}",
-                hint=_RESTART_HINT,
-            )
+        before = _with_generic_prompt(saved, (row.key for row in rows))
+        now = _with_generic_prompt(settings, self._positions)
+        if differences(saved, settings, _FREE_TO_CHANGE) and (
+            found := differences(before, now, _FREE_TO_CHANGE)
+        ):
+            raise _made_otherwise(self.targets.csv, found)
         if saved.get("folder") != settings.get("folder"):
             self._require_same_images(saved, settings, rows)
         return rows

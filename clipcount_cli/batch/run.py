@@ -74,15 +74,42 @@ class Summary:
     failed: int
     csv: str
     totals: tuple[Total, ...] = ()
+    remarks: int = 0  # rows that are ok, but have a message
+    first_fault: str = ""
+    hint: str | None = None  # how to count the failed rows again
 
     @classmethod
-    def of(cls, rows: Sequence[ResultRow], csv: str) -> Summary:
-        return cls(len(rows), sum(row.failed for row in rows), csv, tuple(totals(rows)))
+    def of(cls, rows: Sequence[ResultRow], csv: str, hint: str | None) -> Summary:
+        failed = [row for row in rows if row.failed]
+        return cls(
+            len(rows),
+            len(failed),
+            csv,
+            tuple(totals(rows)),
+            sum(bool(row.message) for row in rows) - len(failed),
+            failed[0].message if failed else "",
+            hint if failed and csv != "-" else None,
+        )
 
     @property
     def sentence(self) -> str:
-        text = quantity(self.rows, "row") + (f" in {self.csv}" if self.csv != "-" else "")
-        return f"{text}, {self.failed} of them failed" if self.failed else text
+        place = f" in {self.csv}" if self.csv != "-" else ""
+        if not self.failed:
+            return quantity(self.rows, "row") + place
+        first = "" if self.failed == 1 else ", first"
+        return f"{self.failed} of {quantity(self.rows, 'row')}{place} failed{first}: " + (
+            self.first_fault
+        )
+
+    @property
+    def remark(self) -> str:
+        """The sentence about rows with a message; empty if there is none."""
+        if not self.remarks:
+            return ""
+        have = "has a remark" if self.remarks == 1 else "have remarks"
+        place = f" of {self.csv}" if self.csv != "-" else ""
+        rows = quantity(self.rows, "row")
+        return f"{self.remarks} of {rows} {have}: see the column message{place}"
 
     @property
     def exit_code(self) -> ExitCode:
@@ -151,7 +178,9 @@ def _finish(
     request: BatchRequest, results: ResultsFile, rows: Sequence[ResultRow], settings: Settings
 ) -> Summary:
     """Write the outputs that are made from all rows together."""
-    summary = Summary.of(rows, request.csv)
+    again = "--resume instead of --overwrite" if request.overwrite else "--resume"
+    hint = f"fix the images and run the same command with {again}"
+    summary = Summary.of(rows, request.csv, hint)
     results.finish(rows)
     results.save_settings({**settings, "written": len(rows)})
     if request.summary is not None:
@@ -177,7 +206,8 @@ def _merge(request: BatchRequest) -> Summary:
         check_existing(request)
         require_replaceable(*request.outputs)
         rows = merge(request.sources, request.targets)
-        summary = Summary.of(rows, request.csv)
+        hint = "run the shards of the failed rows again with --resume, then merge with --overwrite"
+        summary = Summary.of(rows, request.csv, hint)
         if request.summary is not None:
             write_summary(request.summary, summary.totals, request.form)
     return summary
@@ -363,4 +393,9 @@ def print_summary(summary: Summary) -> None:
             console.notice(
                 f"and {quantity(more, 'more prompt')}: --summary FILE.csv writes all totals"
             )
-    (console.warn if summary.failed else console.notice)(summary.sentence)
+    if summary.remark:
+        console.notice(summary.remark)
+    if summary.failed:
+        console.warn(summary.sentence, summary.hint)
+    else:
+        console.notice(summary.sentence)

@@ -17,6 +17,7 @@ from typing import Any
 from clipcount_cli.batch.results import ResultsFile, Targets, differences, read_settings
 from clipcount_cli.batch.rows import ResultRow, RowFormat
 from clipcount_cli.errors import DataError, UsageError, quantity
+from clipcount_cli.files import exists
 
 # Settings in which shards differ: each machine has its own path to the folder.
 _OF_ONE_SHARD = {"shard", "rows", "folder", "sample", "written"}
@@ -30,6 +31,28 @@ def parse_shard(text: str) -> tuple[int, int]:
             f'--shard "{text}" is not a shard', hint="shards are 1/N, 2/N ... N/N: --shard 2/8"
         )
     return int(number), int(of)
+
+
+def require_shards(parts: Sequence[str], csv: str) -> None:
+    """Raise UsageError if there is nothing to merge, or a shard does not exist."""
+    hint = f"name the CSV of each shard: clipcount batch a.csv b.csv --merge --csv {csv}"
+    if not parts:
+        raise UsageError("no shards to merge", hint)
+    for part in parts:
+        if not exists(Path(part)):
+            raise UsageError(f"the shard {part} does not exist", hint)
+
+
+def require_same_shard(targets: Targets, shard: str) -> None:
+    """Raise UsageError if `targets` hold another shard than `shard`."""
+    try:
+        saved = read_settings(targets).get("shard")
+    except UsageError:  # the files are not those of a run, which is reported later
+        return
+    if saved not in (None, shard):
+        raise UsageError(
+            f"{targets.csv} holds the shard {saved}", hint="each shard needs its own --csv"
+        )
 
 
 def merge(parts: Sequence[str], targets: Targets) -> list[ResultRow]:
@@ -63,11 +86,18 @@ def _numbers(parts: Sequence[str], settings: Sequence[dict[str, Any]]) -> list[i
     shards = [kept.get("shard") for kept in settings]
     if None in shards:
         raise UsageError(
-            f"{parts[shards.index(None)]} is not a shard: it was written without --shard"
+            f"{parts[shards.index(None)]} is not a shard: it was written without --shard",
+            hint="name the CSVs of runs with --shard",
         )
     for part, kept in zip(parts[1:], settings[1:], strict=True):
         if found := differences(settings[0], kept, but=_OF_ONE_SHARD):
-            raise UsageError(f"{part} differs from {parts[0]}: {'; '.join(found)}")
+            listed = "; ".join(
+                f"{name}: {first} there, {other} here" for name, (first, other) in found.items()
+            )
+            raise UsageError(
+                f"{part} differs from {parts[0]}: {listed}",
+                hint="count all shards with the same settings",
+            )
     numbers, totals = zip(*(parse_shard(str(shard)) for shard in shards), strict=True)
     if len(set(totals)) > 1 or sorted(numbers) != list(range(1, totals[0] + 1)):
         given = ", ".join(map(str, shards))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,14 +28,16 @@ from clipcount_cli.commands.options import (
     parse_tiles,
     with_common_options,
 )
-from clipcount_cli.errors import ImageReadError, UsageError, shortened
+from clipcount_cli.errors import ImageReadError, UsageError, command_line, shortened
 from clipcount_cli.files import as_text, atomic_write, is_file, require_distinct, require_writable
 
 if TYPE_CHECKING:
     from clipcount_cli.counting.counter import Counter, CountResult, Counts
     from clipcount_cli.counting.images import DecodedImage
+    from clipcount_cli.counting.notices import Notice
     from clipcount_cli.counting.regions import Regions
     from clipcount_cli.counting.results import Line
+    from clipcount_cli.counting.stacks import Selection
 
 EXAMPLES = """clipcount count photo.jpg "red apples" "green apples"
 clipcount count photo.jpg coins --heatmap coins.png --json
@@ -117,7 +118,7 @@ class Outputs:
         from clipcount_cli.counting.images import check_picture_suffix
 
         files = (self.heatmap, self.density, self.similarity, self.points)
-        require_distinct(*files, mask, None if image == "-" else Path(image))
+        require_distinct(*files, inputs=(mask, None if image == "-" else Path(image)))
         require_writable(*files, overwrite=overwrite)
         for picture in filter(None, (self.heatmap, self.similarity)):
             check_picture_suffix(picture)
@@ -151,7 +152,7 @@ def count(
 ) -> None:
     """Count what each PROMPT names in one image."""
     wanted = parse_tiles(tiles)
-    refuse_image_prompts(image, prompts)
+    check_prompts(image, prompts)
     outputs = Outputs(heatmap, density, similarity, points)
     outputs.check(image, mask, overwrite)
 
@@ -161,19 +162,21 @@ def count(
     for unread in counter.unread_parts(prompts):
         console.warn(unread)
     counts = counter.count_image(photo.pixels, prompts, wanted)
-    for notice in counts.notices:
-        console.notice(str(notice))
+    show_notices(counts.notices)
     lines = counts.lines(regions)
     if json:
         console.show_json(as_json(counter, image, photo, counts, lines))
     else:
-        console.show_counts(image, lines)
+        console.show_counts("stdin" if image == "-" else image, lines)
     shown = counts if regions is None else [result.inside(regions) for result in counts]
     write_files(counter, name_in_points(image, page, channel), photo, shown, outputs)
 
 
-def refuse_image_prompts(image: str, prompts: Sequence[str]) -> None:
-    """Raise UsageError if a prompt is the path of an image, as in `count a.jpg b.jpg coins`."""
+def check_prompts(image: str, prompts: Sequence[str]) -> None:
+    """Raise UsageError if a prompt is empty, or an image, as in `count a.jpg b.jpg coins`."""
+    from clipcount_cli.counting.prompts import refuse_empty
+
+    refuse_empty(prompts, prompts_hint(image))
     images = [prompt for prompt in prompts if is_image_file(prompt)]
     if not images:
         return
@@ -182,10 +185,15 @@ def refuse_image_prompts(image: str, prompts: Sequence[str]) -> None:
         prompt_options = [word for name in names or ["TEXT"] for word in ("--prompt", name)]
         sources = [image, *images] if image != "-" else images
         command = ["clipcount", "batch", *sources, *prompt_options, "--csv", "counts.csv"]
-        hint = f"to count in several images: {shlex.join(command)}"
+        hint = f"to count in several images: {command_line(command)}"
     else:
-        hint = f"the image comes first: {shlex.join(['clipcount', 'count', images[0], image])}"
+        hint = f"the image comes first: {command_line(['clipcount', 'count', images[0], image])}"
     raise UsageError(f"{shortened(images)}: an image, not a prompt; count takes one image", hint)
+
+
+def prompts_hint(image: str) -> str:
+    """What to type if nothing was named to count in `image`."""
+    return f'name what to count: {command_line(["clipcount", "count", image])} "red apples"'
 
 
 def is_image_file(name: str) -> bool:
@@ -212,14 +220,30 @@ def read(image: str, page: str | None, channel: int | None) -> DecodedImage:
 
     selection = Selection(parse_page(page), channel)
     if image != "-":
-        photo = read_image(Path(image), selection=selection)
+        photo = read_named(Path(image), selection)
     elif sys.stdin is None:
         raise ImageReadError("stdin is closed", hint="pipe an image into it, or name a file")
     else:
         photo = read_image(sys.stdin.buffer, "stdin", selection)
-    for notice in photo.notices:
-        console.notice(f"{image}: {notice}")
+    show_notices(photo.notices, "" if image == "-" else f"{image}: ")
     return photo
+
+
+def read_named(path: Path, selection: Selection) -> DecodedImage:
+    """Read an image file; an error without a hint, about a file of another kind, gets one."""
+    from clipcount_cli.counting.images import read_image
+
+    try:
+        return read_image(path, selection=selection)
+    except ImageReadError as error:
+        error.hint = error.hint or "name an image, such as photo.jpg"
+        raise
+
+
+def show_notices(notices: Iterable[Notice], place: str = "") -> None:
+    """Print each notice after `place`; those that cast doubt on a count as warnings."""
+    for notice in notices:
+        (console.warn if notice.doubtful else console.notice)(f"{place}{notice}")
 
 
 def read_regions(

@@ -34,6 +34,7 @@ from clipcount_cli.counting.prompts import (
     ENDS,
     bpe_ids,
     prompt_length,
+    refuse_empty,
     text_of,
     tokenize,
     unread_part,
@@ -313,8 +314,7 @@ def checked(prompts: str | Sequence[str], tiles: Tiles) -> list[str]:
         raise UsageError(
             f"{wrong[0]!r} is not a prompt", hint='name what to count, like "red apples"'
         )
-    if not all(prompt.strip() for prompt in asked):
-        raise UsageError("a prompt is empty", hint='name what to count, like "red apples"')
+    refuse_empty(asked, hint='name what to count, like "red apples"')
     if tiles != "auto" and not (isinstance(tiles, int) and tiles >= 1):
         raise UsageError(
             f"cannot count with {tiles!r} tiles", hint='give a number from 1, or "auto"'

@@ -18,10 +18,9 @@ from PIL import Image
 from clipcount_cli.counting.image_faults import Refusal
 from clipcount_cli.counting.notices import Notice
 from clipcount_cli.counting.profiles import in_srgb
-from clipcount_cli.counting.stacks import Stack
+from clipcount_cli.counting.stacks import Stack, no_channel
 from clipcount_cli.counting.stretch import stretch
 from clipcount_cli.counting.to_rgb import as_array
-from clipcount_cli.errors import quantity
 
 QUARTER_TURNS = (5, 6, 7, 8)  # orientations in which width and height change places
 
@@ -76,8 +75,7 @@ class Frame:
     def channel(self, number: int) -> Frame:
         """One channel (from 1) as a gray frame. Raises Refusal if there is no such channel."""
         if number > self.channels:
-            held = quantity(self.channels, "channel")
-            raise Refusal(f"has {held}, no channel {number}")
+            raise no_channel(number, self.channels)
         if self.values.ndim == 2:
             return self
         return replace(self, samples=self.values[..., number - 1], profile=None)

@@ -14,7 +14,7 @@ from clipcount_cli.counting.decode_budget import OverBudgetError
 from clipcount_cli.counting.page_names import page_hint
 from clipcount_cli.errors import ImageReadError
 from clipcount_cli.extras import install_hint
-from clipcount_cli.files import is_folder
+from clipcount_cli.files import CHECK_PATH, is_folder
 
 MAX_PIXELS = 180_000_000  # 540 MB as RGB; phones reach 200 MP only by interpolation
 MAX_ASPECT = 50  # beyond it the resized image is a thread hundreds of windows long
@@ -63,10 +63,14 @@ def refusing(name: str, stream: BinaryIO | None = None) -> Iterator[None]:
         raise _unidentified(name, stream) from error
     except Image.DecompressionBombError as error:
         raise ImageReadError(
-            f"{name} holds an image of more than {MAX_PIXELS // 10**6} megapixels"
+            f"{name} holds an image of more than {MAX_PIXELS // 10**6} megapixels",
+            hint="make it smaller, or cut it into parts",
         ) from error
     except MemoryError as error:
-        raise ImageReadError(f"{name} needs more memory than is available to decode") from error
+        raise ImageReadError(
+            f"{name} needs more memory than is available to decode",
+            hint="close other programs, or make it smaller",
+        ) from error
     except Exception as error:  # Pillow's decoders raise many others: struct.error, KeyError
         cut_off = "truncated" in str(error).lower() or isinstance(error, EOFError)
         state = "is cut off" if cut_off else "is broken"
@@ -111,11 +115,11 @@ def cannot_open(source: Path | BinaryIO, name: str, error: OSError) -> ImageRead
             return ImageReadError(
                 f"{address_shown} is a web address, not a file", hint="download the image first"
             )
-        hint = page_hint(str(source)) or "check the spelling and the folder"
+        hint = page_hint(str(source)) or CHECK_PATH
         return ImageReadError(f"{name} does not exist", hint=hint)
     if isinstance(error, PermissionError):
         return ImageReadError(f"{name} may not be read", hint="check its permissions")
-    return ImageReadError(f"{name} cannot be read: {reason(error)}")
+    return ImageReadError(f"{name} cannot be read: {reason(error)}", hint=CHECK_PATH)
 
 
 def _unidentified(name: str, stream: BinaryIO | None) -> ImageReadError:

@@ -29,7 +29,7 @@ from clipcount_cli.counting.stacks import FIRST_PAGE, Selection, choose_pages, u
 from clipcount_cli.counting.tiff_frames import TiffFrames
 from clipcount_cli.counting.to_rgb import as_array
 from clipcount_cli.errors import ImageReadError, UsageError
-from clipcount_cli.files import atomic_write, is_folder
+from clipcount_cli.files import atomic_write, require_folder, unsupported
 
 MAX_STREAM_BYTES = 1 << 31  # what is read from a pipe, which may never end
 
@@ -193,9 +193,10 @@ def as_pixels(image: ImageLike) -> np.ndarray:
 def check_picture_suffix(path: Path) -> None:
     """Raise UsageError if no picture can be written to a file of this suffix."""
     if path.suffix.lower() not in _WRITERS:
+        *suffixes, last = _WRITERS
         raise UsageError(
-            f"{path}: cannot write pictures as {path.suffix or 'a file without suffix'}",
-            hint=f"end the name in {', '.join(_WRITERS)}",
+            f"cannot write an image to {path}: {unsupported(path)}",
+            hint=f"end the name in {', '.join(suffixes)} or {last}",
         )
 
 
@@ -206,10 +207,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
     """
     check_picture_suffix(path)
     writer = _WRITERS[path.suffix.lower()]
-    if not is_folder(path.parent):
-        raise UsageError(
-            f"{path}: the folder {path.parent} does not exist", hint="create it, or name another"
-        )
+    require_folder(path)
     if writer == "JPEG" and max(pixels.shape) > _MAX_JPEG_SIDE_PX:
         raise UsageError(
             f"{path}: {pixels.shape[1]} x {pixels.shape[0]} px are too many for a JPEG",

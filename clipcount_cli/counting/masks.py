@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from clipcount_cli.counting.regions import Labels
 from clipcount_cli.counting.stacks import Page
 from clipcount_cli.errors import ImageReadError, quantity
+from clipcount_cli.files import CHECK_PATH
 
 INSIDE = "inside"  # the name of a two-valued mask's only region
 BLACK_AND_WHITE = 0.95  # share of black or white pixels from which gray ones are soft edges
@@ -61,7 +62,7 @@ def _values(path: Path, page: Page | None) -> NDArray[Any]:
     except ImageReadError:
         raise
     except FileNotFoundError as error:
-        raise ImageReadError(f"the mask {path} does not exist", hint="check its path") from error
+        raise ImageReadError(f"the mask {path} does not exist", hint=CHECK_PATH) from error
     except Exception as error:  # Pillow's decoders raise all sorts
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ImageReadError(

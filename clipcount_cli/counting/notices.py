@@ -1,7 +1,7 @@
 """Notices about an image that was counted: which part of it was read, what limits the count.
 
-An image or a result carries a tuple of them; `count` prints the full text, `batch` writes the brief
-one into `message`.
+An image or a result carries a tuple of them; `count` prints the full text, as a warning if it casts
+doubt on the count; `batch` writes the brief one into `message`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ class Notice(NamedTuple):
 
     brief: str  # a table cell holds it beside others: "first of 5 pages"
     full: str = ""  # with what to do next; empty if `brief` is complete
+    doubtful: bool = False  # whether the count may be wrong, rather than made of a part
 
     def __str__(self) -> str:
         return self.full or self.brief

@@ -32,8 +32,9 @@ def size_notice(shorter_px: int, tiles: int, side_px: int) -> Notice | None:
     more = more_tiles(shorter_px, tiles, side_px)
     return Notice(
         f"shrunk {shrinking:.0f}x, try --tiles {more}",
-        f"the image was shrunk {shrinking:.0f}x, so small objects may be missed: "
+        f"the image was shrunk {shrinking:.0f}x: if its objects are small, "
         f"try --tiles {more}, or --tiles auto",
+        doubtful=True,
     )
 
 
@@ -59,6 +60,7 @@ def name_notice(
         return None
     return Notice(
         f"few of about {generic_count:.0f} objects recognized as {prompt}",
-        f"{weights} sees about {generic_count:.0f} objects here but recognizes few of them as "
-        f'{prompt}; try "{GENERIC_PROMPT}", another name, or --tiles {larger}',
+        f"{weights} recognizes few of about {generic_count:.0f} objects as {prompt}; "
+        f'if they are {prompt}, try "{GENERIC_PROMPT}", another name, or --tiles {larger}',
+        doubtful=True,
     )

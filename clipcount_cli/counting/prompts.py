@@ -6,11 +6,12 @@ Beside model.py: every prompt passes here before the network reads it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clipcount_cli.config import ModelConfig
 from clipcount_cli.counting.clip import tokenizer
+from clipcount_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +26,12 @@ _PLURALS = (("s", ""), ("es", ""), ("ies", "y"), ("ves", "f"), ("ves", "fe"))  #
 def bpe_ids(text: str) -> list[int]:
     """CLIP's BPE ids of `text`, without [SOS] and [EOT]."""
     return list(tokenizer().encode(text))
+
+
+def refuse_empty(prompts: Iterable[str], hint: str) -> None:
+    """Raise UsageError if one of `prompts` is empty."""
+    if not all(prompt.strip() for prompt in prompts):
+        raise UsageError("a prompt is empty", hint)
 
 
 def text_of(ids: Sequence[int]) -> str:

@@ -47,10 +47,12 @@ def parse_page(text: str | None) -> Page | None:
         return "max"
     if text.isascii() and text.isdecimal():
         return int(text)
-    hint = "give a number from 1, or max"
     if text == "all":
-        hint = "`clipcount batch IMAGE --page all --csv FILE` counts in each page"
-    raise UsageError(f"--page {text}: not a page", hint=hint)
+        raise UsageError(
+            "--page all is for batch",
+            hint="to count in each page: clipcount batch stack.tif --page all --csv counts.csv",
+        )
+    raise UsageError(f"--page {text}: not a page", hint="give a number from 1, or max")
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,16 @@ class Stack:
         if channel is None or self.channels == 1:
             return list(range(self.pages))
         if channel > self.channels:
-            raise Refusal(f"has {quantity(self.channels, 'channel')}, no channel {channel}")
+            raise no_channel(channel, self.channels)
         axes, sizes = zip(*self.order, strict=True)
         numbers = np.arange(self.pages).reshape(sizes)
         return [int(n) for n in np.take(numbers, channel - 1, axis=axes.index("C")).ravel()]
+
+
+def no_channel(number: int, channels: int) -> Refusal:
+    """The refusal of a channel (from 1) that an image lacks."""
+    hint = f"choose --channel 1 to {channels}" if channels > 1 else "leave out --channel"
+    return Refusal(f"has {quantity(channels, 'channel')}, no channel {number}", hint)
 
 
 def read_stack(pages: int, description: str) -> Stack:
@@ -130,7 +138,8 @@ def choose_pages(stack: Stack, selection: Selection) -> list[int]:
     if number > len(pages):
         which = "" if len(pages) == stack.pages else f" of channel {selection.channel}"
         held = quantity(len(pages), "page")
-        raise Refusal(f"has {held}{which}, no page {number}")
+        hint = f"choose --page 1 to {len(pages)}, or max" if len(pages) > 1 else "leave out --page"
+        raise Refusal(f"has {held}{which}, no page {number}", hint)
     return [pages[number - 1]]
 
 
@@ -143,6 +152,8 @@ def unread_notices(stack: Stack, selection: Selection) -> tuple[Notice, ...]:
         return (Notice(brief, f"{brief}: choose one with --channel N"),)
     if selection.page is not None or held == 1:
         return ()
-    brief = f"first of {held} pages" + (f", channel 1 of {channels}" if channels > 1 else "")
-    options = "--page N" + (" or --channel N" if channels > 1 else "")
-    return (Notice(brief, f"{brief}: choose with {options}"),)
+    channel, options = "", "--page"
+    if channels > 1:
+        channel, options = f", channel 1 of {channels}", "--page and --channel"
+    brief = f"first of {held} pages{channel}"
+    return (Notice(brief, f"counting page 1 of {held}{channel} (choose with {options})"),)

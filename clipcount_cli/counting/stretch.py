@@ -18,7 +18,9 @@ from clipcount_cli.counting.notices import Notice
 
 _PERCENTILES = (0.1, 99.9)
 _FEW_LEVELS = 24  # of 256
-_NOTHING = Notice("no samples", "the image has no samples: all are missing, or not a number")
+_NOTHING = Notice(
+    "no samples", "the image has no samples: all are missing, or not a number", doubtful=True
+)
 
 
 class Stretched(NamedTuple):
@@ -73,5 +75,7 @@ def _low_contrast(pixels: NDArray[np.uint8], hidden: Mask | None) -> Iterator[No
     if within.max() >= 0.99 * shown.size:
         brief = f"99% of pixels share {_FEW_LEVELS} of 256 levels"
         yield Notice(
-            brief, f"{brief} after stretching: crop bright marks and borders, or save as 8 bits"
+            brief,
+            f"{brief} after stretching: crop bright marks and borders, or save as 8 bits",
+            doubtful=True,
         )

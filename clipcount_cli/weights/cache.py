@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcount_cli.errors import UsageError, WeightsError
-from clipcount_cli.files import is_file, is_folder, remove_leftovers
+from clipcount_cli.files import CHECK_PATH, is_file, is_folder, remove_leftovers
 from clipcount_cli.weights.checkpoint import load_state, read_metadata
 from clipcount_cli.weights.registry import CLIP_NAME, DEFAULT_NAME, EMBEDDED_NAME, TABLE
 
@@ -122,13 +122,9 @@ def with_repair_hint(path: Path) -> Iterator[None]:
 
 def _default() -> ResolvedWeights:
     if path := installed().get(DEFAULT_NAME):
-        notice = f"counting with {DEFAULT_NAME}, which is installed"
+        notice = f"using {DEFAULT_NAME}, which is installed (choose with --weights)"
         return ResolvedWeights(path, DEFAULT_NAME, notice)
-    notice = (
-        f"counting with {EMBEDDED_NAME}, good for everyday things that lie apart on a plain "
-        f"background: the large {DEFAULT_NAME} is not installed "
-        "(`clipcount download-weights` fetches it)"
-    )
+    notice = f"using {EMBEDDED_NAME}, as {DEFAULT_NAME} is not installed (choose with --weights)"
     path = _present(asset(TABLE[EMBEDDED_NAME].asset or ""), EMBEDDED_NAME)
     return ResolvedWeights(path, EMBEDDED_NAME, notice)
 
@@ -158,7 +154,7 @@ def _unknown(weights: str | Path) -> WeightsError:
             f"the weights {name} are not installed", hint=f"run `clipcount download-weights {name}`"
         )
     if isinstance(weights, Path) or name != Path(name).name or name.endswith(SUFFIX):
-        return WeightsError(f"there is no weights file {name}", hint="check the path")
+        return WeightsError(f"{name} does not exist", hint=CHECK_PATH)
     known = list(dict.fromkeys([EMBEDDED_NAME, *installed()]))
     return WeightsError(
         f"no weights called {name} are installed, and no such file exists",

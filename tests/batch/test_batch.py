@@ -51,7 +51,7 @@ def test_a_folder_becomes_a_csv_as_it_stands(run, photos, tmp_path):
     assert lines[1].split(b",")[3:7] == [b"ok", b"", b"96", b"64"]
     assert len(lines) == 7
     assert result.stdout == ""
-    assert 'counting "objects" there' in result.stderr
+    assert 'counting "objects" in 5 images without a prompt' in result.stderr
 
 
 def test_counts_are_those_of_a_single_photograph(run, photos, rows):
@@ -90,8 +90,8 @@ def test_sub_folders_name_what_they_hold(run, rows, tmp_path):
         "apples/1.png": "apples",
         "more/red pears/2.png": "red pears",
     }
-    assert 'its sub-folder is called: "apples", "red pears"' in result.stderr
-    assert "no prompt for 1 image:" in result.stderr
+    assert 'names of sub-folders as prompts: "apples", "red pears"' in result.stderr
+    assert 'counting "objects" in 1 image without a prompt' in result.stderr
 
 
 def test_a_prompts_file_in_the_folder_is_used(run, photos, rows):
@@ -369,7 +369,8 @@ def test_resuming_with_another_prompt_is_refused(run, photos):
     result = run(photos, "--prompt", "pears", "--resume")
 
     assert result.exit_code == 2
-    assert 'prompts: ["apples"] there, ["pears"] now' in result.stderr
+    assert 'out.csv was made with other prompts: "apples" then, "pears" now\n' in result.stderr
+    assert "hint: use the same prompts, name another --csv, or start again" in result.stderr
 
 
 def test_a_finished_run_can_be_resumed(run, photos, tmp_path):

@@ -85,7 +85,8 @@ def test_each_broken_file_is_a_failed_row_and_the_run_goes_on(weights, tmp_path)
     assert {name for name, row in rows.items() if not row.failed} == {"whole.jpg"}
     assert set(broken) < set(rows)
     assert all(row.message for row in rows.values() if row.failed)
-    assert "of them failed" in result.stderr.splitlines()[-1]
+    assert "rows in " in result.stderr.splitlines()[-2]
+    assert " failed, first: " in result.stderr.splitlines()[-2]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads all")

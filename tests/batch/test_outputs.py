@@ -166,8 +166,8 @@ def test_files_that_are_no_images_are_counted_by_suffix(weights, photos, out):
     again = batch(weights, *words, photos / "o.jsonl", "--resume")
 
     expected = (
-        "skipped, not named like images: 2 .czi, 1 without a suffix, 1 .nd2, 1 .txt "
-        "(to count in .czi, .nd2, export TIFF or PNG)"
+        "skipped 5 files that are not named like images: "
+        "2 .czi, 1 without a suffix, 1 .nd2, 1 .txt (to count in .czi, .nd2, export TIFF or PNG)"
     )
     assert expected in result.stderr
     assert expected in again.stderr  # the run's own files are no news
@@ -181,7 +181,8 @@ def test_a_folder_of_nothing_but_other_files_says_which(weights, tmp_path, out):
 
     assert result.exit_code == 1
     assert "no image in" in result.stderr
-    assert "1 .svs" in result.stderr
+    assert "skipped 1 file that is not named like an image: .svs" in result.stderr
+    assert "hint: supported are .jpg, .png, .tif, " in result.stderr
 
 
 def test_a_failed_row_says_what_to_do_next(weights, photos, out):

@@ -263,9 +263,9 @@ def test_rows_stay_when_another_program_holds_the_file_as_the_run_ends(tmp_path)
 @pytest.mark.parametrize(
     ("changed", "named"),
     [
-        ({"weights": "tiny@89abcdef"}, "weights: small@01234567 there, tiny@89abcdef now"),
-        ({"precision": "bf16"}, "precision: fp32 there, bf16 now"),
-        ({"prompts": ["pears"]}, 'prompts: ["apples"] there, ["pears"] now'),
+        ({"weights": "tiny@89abcdef"}, "other weights: small@01234567 then, tiny@89abcdef now"),
+        ({"precision": "bf16"}, "another precision: fp32 then, bf16 now"),
+        ({"prompts": ["pears"]}, 'other prompts: "apples" then, "pears" now'),
     ],
 )
 def test_a_csv_made_with_other_settings_is_refused_and_the_difference_named(

@@ -74,7 +74,7 @@ def test_pages_left_unread_are_reported_on_stderr_and_in_json(weights, tmp_path)
     result = count(tmp_path / "a.tif", "dots", "--json", weights=weights)
 
     notices = json.loads(result.stdout)["notices"]
-    assert notices[0].startswith("first of 2 pages")
+    assert notices[0].startswith("counting page 1 of 2")
     assert notices[0] in " ".join(result.stderr.split())
 
 
@@ -101,10 +101,14 @@ def test_a_page_a_projection_and_a_channel_can_be_chosen(weights, tmp_path):
 @pytest.mark.parametrize(
     ("options", "code", "words"),
     [
-        (["--page", "3"], 1, "has 2 pages, no page 3"),
-        (["--channel", "2"], 1, "has 1 channel, no channel 2"),
+        (["--page", "3"], 1, "has 2 pages, no page 3 hint: choose --page 1 to 2, or max"),
+        (["--channel", "2"], 1, "has 1 channel, no channel 2 hint: leave out --channel"),
         (["--page", "0"], 2, "there is no page 0"),
-        (["--page", "all"], 2, "clipcount batch IMAGE --page all"),
+        (
+            ["--page", "all"],
+            2,
+            "--page all is for batch hint: to count in each page: clipcount batch",
+        ),
         (["--page", "first"], 2, "a number from 1, or max"),
         (["--channel", "0"], 2, "--channel"),
     ],
@@ -268,12 +272,12 @@ def test_an_existing_output_is_kept_unless_overwriting_is_asked_for(photo, weigh
         (["{photo}", "dots", "--device", "cuda:99999999999999999999"], 2, "cuda:0"),
         (["{photo}", "dots", "--precision", "fp16"], 1, "bf16"),
         (["{photo}", "dots", "--precision", "fp8"], 2, "fp8"),
-        (["{photo}", "dots", "--heatmap", "nowhere/map.png"], 2, "mkdir"),
+        (["{photo}", "dots", "--heatmap", "nowhere/map.png"], 2, "create the folder nowhere, or"),
         (["nowhere.jpg", "dots", "--heatmap", "map.gif"], 2, ".png"),
         (["nowhere.jpg", "dots", "--similarity", "map"], 2, ".png"),
         (["{photo}", "dots", "--heatmap", "map.png", "--similarity", "./map.png"], 2, "two"),
         (["{photo}", "dots", "--heatmap", "map.png", "--density", "map.png"], 2, "two"),
-        (["{photo}", "dots", "--overwrite", "--heatmap", "{photo}"], 2, "two purposes"),
+        (["{photo}", "dots", "--overwrite", "--heatmap", "{photo}"], 2, "is an input"),
         ([f"{'x' * 300}.png", "dots"], 1, "cannot be read"),
         (["{photo}"], 2, "PROMPT"),
     ],

@@ -73,8 +73,22 @@ def test_what_is_no_number_of_tiles_is_a_usage_error(tiles, count, dots):
 def test_a_name_that_fits_few_objects_gets_a_hint(count, dots):
     result = count(dots, "cookies", "dots", counter=DotCounter(cookies=0.1))
 
-    assert "dotty sees about 48 objects here but recognizes few of them as cookies" in result.stderr
+    assert "warning: dotty recognizes few of about 48 objects as cookies" in result.stderr
     assert "as dots" not in result.stderr
+
+
+def test_doubts_survive_quiet_but_what_was_chosen_or_read_does_not(count, dots, tmp_path):
+    tall = Image.open(dots).resize((3000, 3000))
+    tall.save(tmp_path / "stack.tif", save_all=True, append_images=[tall])
+
+    loud = count(tmp_path / "stack.tif", "cookies", counter=DotCounter(cookies=0.1)).stderr
+    quiet = count(tmp_path / "stack.tif", "cookies", "-q", counter=DotCounter(cookies=0.1)).stderr
+
+    assert "stack.tif: counting page 1 of 2 (choose with --page)\n" in loud
+    assert "warning: the image was shrunk 8x: if its objects are small, try --tiles 4" in quiet
+    assert "warning: dotty recognizes few" in quiet
+    assert "page" not in quiet
+    assert set(quiet.splitlines()) < set(loud.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -92,7 +106,7 @@ def test_a_name_that_fits_few_objects_gets_a_hint(count, dots):
 def test_a_described_prompt_gets_a_hint_only_if_its_noun_fails(count, dots, shares, prompt, hinted):
     result = count(dots, prompt, counter=DotCounter(describing="white small", **shares))
 
-    assert (f"recognizes few of them as {prompt}" in result.stderr) == hinted
+    assert (f" objects as {prompt};" in result.stderr) == hinted
     assert result.stdout.endswith(f"\t{prompt}\n")
     assert len(result.stdout.splitlines()) == 1
 

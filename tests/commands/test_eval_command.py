@@ -169,7 +169,7 @@ def test_a_file_named_as_another_format_is_refused(run, fsc147, tmp_path, option
     result = run(fsc147, option, tmp_path / name)
 
     assert result.exit_code == 2
-    assert f"{option} does not write" in result.stderr
+    assert f"cannot write {option} " in result.stderr
     assert not (tmp_path / name).exists()
 
 

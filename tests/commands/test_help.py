@@ -132,18 +132,12 @@ def test_an_unknown_option_is_reported_like_every_other_error():
     result = CliRunner().invoke(app, ["count", "a.jpg", "coins", "--heatmop", "b.png"])
 
     assert result.exit_code == 2
-    assert (
-        result.stderr
-        == "error: no such option: --heatmop\nhint: did you mean --heatmap or --help?\n"
-    )
+    assert result.stderr == "error: no such option: --heatmop\nhint: did you mean --heatmap?\n"
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["count"], "missing argument 'IMAGE'"),
-        (["batch", "photos"], "missing option '--csv'"),
-        (["eval"], "missing option '--data'"),
         (["count", "a.jpg", "coins", "--precision", "int8"], "invalid value for '--precision'"),
         (["count", "a.jpg", "coins", "--channel", "x"], "invalid value for '--channel'"),
         (["count", "a.jpg", "coins", "--heatmap"], "option '--heatmap' requires an argument\n"),

@@ -34,8 +34,8 @@ def test_a_name_that_fits_few_of_the_objects_is_doubted():
     notice = name_notice("tiny", "cookies", 12.3, 231.4, larger=2)
 
     assert str(notice) == (
-        "tiny sees about 231 objects here but recognizes few of them as cookies; "
-        'try "objects", another name, or --tiles 2'
+        "tiny recognizes few of about 231 objects as cookies; "
+        'if they are cookies, try "objects", another name, or --tiles 2'
     )
     assert notice.brief == "few of about 231 objects recognized as cookies"
 

@@ -58,7 +58,7 @@ def test_the_first_page_comes_with_a_notice_unless_it_was_chosen():
     unasked, chosen = read_image(stream), read_image(stream, selection=Selection(page=1))
 
     assert as_message(unasked.notices) == "first of 5 pages"
-    assert str(unasked.notices[0]) == "first of 5 pages: choose with --page N"
+    assert str(unasked.notices[0]) == "counting page 1 of 5 (choose with --page)"
     assert chosen.notices == ()
     assert unasked.pages == chosen.pages == 5
 

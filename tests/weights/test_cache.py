@@ -84,7 +84,7 @@ def test_unknown_name_lists_what_is_at_hand(installed_as):
 
 @pytest.mark.parametrize("path", [Path("none"), "folder/none", "none.safetensors"])
 def test_path_that_does_not_exist_is_said_to_be_a_path(path):
-    with pytest.raises(WeightsError, match="there is no weights file"):
+    with pytest.raises(WeightsError, match="does not exist"):
         cache.resolve(path)
 
 
