@@ -62,6 +62,7 @@ from clipcount_cli.interrupts import Stop
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
 GPU_CALLS = 3  # at a time: one is computed while the next ones are prepared
+MAX_KEPT_TILES = 2  # of layouts kept for images of the same size: with 8 tiles, each has 2 MB
 FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image before it stalls the others
 
 
@@ -180,13 +181,15 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-@lru_cache(maxsize=1024)
 def _layout(
     height_px: int, width_px: int, windows: WindowConfig
 ) -> tuple[list[Origin], NDArray[np.float32]]:
     """The windows of a resized image, and the share of each of their pixels in its map."""
     origins = window_origins(height_px, width_px, windows)
     return origins, window_weights(height_px, width_px, windows)
+
+
+_kept_layout = lru_cache(maxsize=1024)(_layout)
 
 
 class _PipelineRun:
@@ -275,7 +278,8 @@ class _PipelineRun:
     def _queue(self, image: ImageInFlight, prepared: Prepared, pixels: Pixels) -> None:
         """Queue an image that was read for the network."""
         image.prepared, image.source, image.seen = prepared, pixels, pixels.shape[:2]
-        image.origins, image.weights = _layout(*image.seen, self.pipeline.counter.windows)
+        layout = _kept_layout if prepared.tiles <= MAX_KEPT_TILES else _layout
+        image.origins, image.weights = layout(*image.seen, self.pipeline.counter.windows)
         arrays = (image.source, image.prepared.shown)
         held_bytes = sum(array.nbytes for array in arrays if array is not None)
         self.largest_bytes = max(self.largest_bytes, held_bytes)

@@ -82,18 +82,18 @@ class Readers:
                 self._abandon(processes)
                 self._read_in_thread(image)
                 return
-            prepared, pixels, fault = done.result()
+            prepared, shape, fault = done.result()
             if fault:
                 self._on_fault(image, fault)
-            elif prepared is None or pixels is None:
+            elif prepared is None:
                 self._read_in_thread(image)
             else:
-                self._on_read(image, prepared, processes.found(slot, pixels))
+                self._on_read(image, prepared, processes.found(slot, shape))
 
         task = processes.task(image.job, slot)
         try:
             image.reading = self._tasks.submit(Stage.READ, processes.pool, task, on_done)
-        except (BrokenProcessPool, OSError):  # one has died, or none can be started
+        except (RuntimeError, OSError):  # one has died, or none can be started
             self._abandon(processes)
             self._read_in_thread(image)
 
