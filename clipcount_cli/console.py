@@ -71,6 +71,11 @@ def printable(text: str) -> str:
     return "".join(_escaped(char) if _needs_escape(char) else char for char in text)
 
 
+def is_verbose() -> bool:
+    """Whether --verbose was given."""
+    return _verbosity.verbose
+
+
 def notice(text: str) -> None:
     """Print something worth knowing; silent with --quiet."""
     if not _verbosity.quiet:

@@ -67,8 +67,9 @@ ListOption = Annotated[
 InfoOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|FILE",
-        help="Show configuration, origin, licence, learned nouns and digest.",
+        metavar="NAME|FILE|RUN",
+        help="Show size, SHA-256, licence, origin and learned words; with -v also the whole "
+        "configuration.",
         rich_help_panel=INSTALLED,
     ),
 ]
@@ -106,9 +107,12 @@ def download_weights(
             "--list, --info, --check and --remove exclude each other",
             hint="leave all but one out",
         )
-    if listing or info is not None:
-        for line in describe.list_lines() if info is None else describe.info_lines(info):
-            console.show_line(line)
+    if listing:
+        show_lines(describe.list_lines())
+    elif info is not None:
+        show_lines(describe.info_lines(info, console.is_verbose()))
+        if not console.is_verbose():
+            console.notice("-v prints the whole origin and configuration")
     elif check:
         show_checked(cache.verify(name))
     elif remove is not None:
@@ -120,6 +124,12 @@ def download_weights(
         with console.progress(request.target_name, unit="bytes") as bar:
             path = install.install(request, console.notice, bar.restart)
         console.show_line(path)
+
+
+def show_lines(lines: Iterable[str]) -> None:
+    """Print lines on stdout."""
+    for line in lines:
+        console.show_line(line)
 
 
 def show_checked(checked: Iterable[tuple[str, WeightsError | None]]) -> None:

@@ -24,6 +24,7 @@ HOME_VARIABLE = "CLIPCOUNT_HOME"
 OFFLINE_VARIABLES = ("CLIPCOUNT_OFFLINE", "HF_HUB_OFFLINE")
 SUFFIX = ".safetensors"
 BEST = f"best{SUFFIX}"  # the weights in RUN/ to count with
+LAST = f"last{SUFFIX}"  # those that a training continues with, there from its first step on
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -90,15 +91,21 @@ def resolve(weights: str | Path | None) -> ResolvedWeights:
         return ResolvedWeights(_counting(here[name]), name)
     path = Path(weights).expanduser()
     if is_folder(path):
-        return ResolvedWeights(_counting(_best_of(path)), path.resolve().name)
+        return ResolvedWeights(_counting(best_of(path)), path.resolve().name)
     if is_file(path):
         return ResolvedWeights(_counting(path), path.stem)
     raise _unknown(weights)
 
 
-def _best_of(run: Path) -> Path:
+def best_of(run: Path) -> Path:
+    """The weights that a training found best; raises WeightsError if there are none in `run`."""
     if is_file(best := run / BEST):
         return best
+    if is_file(last := run / LAST):
+        raise WeightsError(
+            f"{run} has no {BEST}, as no validation of its training has finished yet",
+            hint=f"use {last}, or continue with `clipcount train --resume {run}`",
+        )
     raise WeightsError(
         f"{run} is a folder without {BEST}",
         hint="name a weights file, or the folder of a training that has been validated",
@@ -240,7 +247,9 @@ def remove(name: str) -> Path:
     if not is_file(path):
         raise WeightsError(
             f"no weights called {name} are installed",
-            hint=f"installed: {', '.join(installed()) or 'none'}",
+            hint=f"installed: {', '.join(here)}"
+            if (here := installed())
+            else "nothing that can be removed is installed",
         )
     try:
         path.unlink()

@@ -6,16 +6,19 @@ cache.py, checkpoint.py -> [describe.py] -> commands/download_weights.py
 from __future__ import annotations
 
 import math
+import shutil
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clipcount_cli.config import to_json
+from clipcount_cli.config import ModelConfig, to_json
 from clipcount_cli.errors import quantity
 from clipcount_cli.files import is_file, is_folder
 from clipcount_cli.weights import cache, checkpoint
 from clipcount_cli.weights.digests import verified_digest
 
+_MAX_COLUMNS = 100
 _UNITS = ("B", "kB", "MB", "GB")
 
 
@@ -31,8 +34,8 @@ def list_lines() -> Iterator[str]:
             yield f"{'':{name_width}}  {row.file}"
 
 
-def info_lines(weights: str) -> Iterator[str]:
-    """Everything in the header of weights (a name, a file, a run folder), as YAML.
+def info_lines(weights: str, full: bool = False) -> Iterator[str]:
+    """What weights are (a name, a file, a run folder), as YAML; full: all that their header holds.
 
     Raises WeightsError if there is no such file, or it is damaged.
     """
@@ -42,26 +45,65 @@ def info_lines(weights: str) -> Iterator[str]:
         metadata = checkpoint.read_metadata(path)
         sha256 = verified_digest(path)
         names = checkpoint.parameter_names(metadata.config, metadata.holds, path)
-    config = to_json(metadata.config)
-    taught, bank = config.pop("taught"), config.pop("bank")
-    if vocabulary := config["clip"].pop("vocabulary"):
-        config["clip"]["vocabulary"] = f"{len(vocabulary)} BPE ids"
-    if bank:
-        config["bank"] = quantity(len(bank), "noun")
-    yield from _as_yaml(
-        {
-            "file": path,
-            "size": size_in_words(path.stat().st_size),
-            "sha256": sha256,
-            "holds": "CLIP alone" if metadata.holds == "clip" else "a counting model",
-            "parameters": f"{sum(math.prod(header.shapes.get(name, (0,))) for name in names):,}",
-            "licence": metadata.origin.get("licence") or "unknown",
-            "taught": f"{quantity(len(taught), 'word')}: {', '.join(taught)}"
-            if taught
-            else "not recorded",
-            "origin": {k: v for k, v in metadata.origin.items() if k != "licence"},
-            "configuration": config,
-        }
+    taught, origin = metadata.config.taught, metadata.origin
+    about = {
+        "file": path,
+        "size": size_in_words(path.stat().st_size),
+        "sha256": sha256,
+        "holds": "CLIP alone" if metadata.holds == "clip" else "a counting model",
+        "parameters": f"{sum(math.prod(header.shapes.get(name, (0,))) for name in names):,}",
+        "licence": origin.get("licence") or "unknown",
+        "taught": f"{quantity(len(taught), 'word')}: {', '.join(taught)}"
+        if taught
+        else "not recorded",
+    }
+    if full:
+        whole = {k: v for k, v in origin.items() if k != "licence"}
+        yield from _as_yaml({**about, "origin": whole, "configuration": _whole(metadata.config)})
+        return
+    last = {"taught": about.pop("taught")}
+    short = {"origin": _origin_in_words(origin), "configuration": _in_words(metadata.config)}
+    for line in _as_yaml({**about, **short, **last}):
+        yield from [line] if line.startswith("file:") else _wrapped(line)
+
+
+def _origin_in_words(origin: Mapping[str, Any]) -> str:
+    """What made the weights, and from what."""
+    maker = origin.get("made_by") or origin.get("created_by") or "an unknown program"
+    listed = origin.get("sources")  # of a file that anybody may have written
+    sources = [s for s in listed if isinstance(s, Mapping)] if isinstance(listed, list) else []
+    places = [str(source.get("url") or source.get("file")) for source in sources]
+    made_from = f", from {' and '.join(places)}" if places else ""
+    return f"{origin.get('name') or 'unnamed'}, made by {maker}{made_from}"
+
+
+def _in_words(config: ModelConfig) -> str:
+    return (
+        f"image tower {config.clip.image_tower}, {config.clip.image_size_px} px; "
+        f"interaction {config.interaction}; readout {config.readout}"
+    )
+
+
+def _whole(config: ModelConfig) -> dict[str, Any]:
+    """All settings; of long lists only how long they are. `taught` stands elsewhere."""
+    settings = to_json(config)
+    del settings["taught"]
+    if vocabulary := settings["clip"].pop("vocabulary"):
+        settings["clip"]["vocabulary"] = f"{len(vocabulary)} BPE ids"
+    if bank := settings.pop("bank"):
+        settings["bank"] = quantity(len(bank), "noun")
+    return settings
+
+
+def _wrapped(line: str) -> list[str]:
+    """Break a long line between words, to fit the terminal."""
+    columns = min(_MAX_COLUMNS, shutil.get_terminal_size().columns)
+    return textwrap.wrap(
+        line,
+        columns,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
     )
 
 
@@ -76,7 +118,7 @@ def _find(weights: str) -> Path:
     named = {row.name: row.file for row in cache.inventory() if row.file}
     if weights in named or not (is_file(path) or is_folder(path)):
         return cache.find(weights)
-    return path / cache.BEST if is_folder(path) else path
+    return cache.best_of(path) if is_folder(path) else path
 
 
 def _as_yaml(data: Mapping[str, Any], indent: str = "") -> Iterator[str]:

@@ -15,7 +15,9 @@ import pytest
 from PIL import Image
 from small_models import save_small
 from small_training import draw_dots, run_train
+from typer.testing import CliRunner
 
+from clipcount_cli.cli import app
 from clipcount_cli.training.run_folder import RunFolder, draw_curves
 from clipcount_cli.version import __version__
 
@@ -263,6 +265,25 @@ def test_run_folder_stands_for_its_best_weights(run, data):
 
     assert (resolved.path, resolved.name) == (run / "best.safetensors", "run")
     assert again.exit_code == 0, again.output
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("count", "a.jpg", "dots", "--weights"), ("download-weights", "--info"), ("train", "--init")],
+    ids=lambda command: command[0],
+)
+def test_run_that_was_never_validated_offers_its_last_weights(command, data, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    save_small(run / "last.safetensors")
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.jpg")
+    words = [str(tmp_path / word) if word == "a.jpg" else word for word in (*command, str(run))]
+
+    told = CliRunner().invoke(app, words + (["--data", str(data)] if "train" in command else []))
+
+    assert told.exit_code == 1
+    assert f"error: {run} has no best.safetensors, as no validation" in told.stderr
+    assert f"hint: use {run / 'last.safetensors'}, or continue with `clipcount" in told.stderr
 
 
 def panels(rows, path: Path) -> int:

@@ -475,7 +475,7 @@ def test_archive_openai_did_not_publish_is_announced(tmp_path, checkpoint_file):
         (["--checkpoint", "x", "--name", "clip"], 2, "the backbone alone"),
         (["--checkpoint", "x", "--name", "../x"], 2, "cannot name weights"),
         (["--remove", "tiny"], 2, "part of the package"),
-        (["--remove", "mine"], 1, "no weights called mine"),
+        (["--remove", "mine"], 1, "hint: nothing that can be removed is installed"),
         (["--list", "--check"], 2, "exclude each other"),
     ],
 )
