@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -50,7 +49,7 @@ _WRITERS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass
 class DecodedImage:
     """A decoded image: upright, 8-bit RGB."""
 
@@ -58,14 +57,16 @@ class DecodedImage:
     pages: int = 1  # of a TIFF, or frames of an animation
     notices: tuple[Notice, ...] = ()  # which part was read, what was done to its samples
 
-    @cached_property
+    @property
     def pixels(self) -> np.ndarray:
-        """The pixels (H, W, 3) uint8, not writable if they were read from a file."""
-        if isinstance(self.source, np.ndarray):
-            return self.source
-        pixels = as_array(self.source)
-        pixels.flags.writeable = False
-        return pixels
+        """The pixels (H, W, 3) uint8, not writable if they were read from a file.
+
+        From then on `source` is the same array, so that a large photo is not held twice.
+        """
+        if isinstance(self.source, Image.Image):
+            self.source = as_array(self.source)
+            self.source.flags.writeable = False
+        return self.source
 
     @property
     def size(self) -> tuple[int, int]:

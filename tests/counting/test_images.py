@@ -54,6 +54,16 @@ def test_a_lossless_file_gives_back_its_pixels(form, options, pixels):
     assert np.array_equal(read_image(io.BytesIO(encoded(pixels, form, **options))).pixels, pixels)
 
 
+def test_the_pixels_of_a_photo_are_not_held_twice(tmp_path):
+    Image.new("RGB", (8, 6), "red").save(tmp_path / "red.png")
+
+    photo = read_image(tmp_path / "red.png")
+
+    assert photo.size == (8, 6)
+    assert photo.pixels is photo.pixels is photo.source
+    assert photo.size == (8, 6)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_exif_orientation_comes_upright(form, orientation):
