@@ -258,11 +258,13 @@ class TrainConfig:
     schedule: Annotated[
         Schedule, "decay of the learning rate: along a cosine to 0, or in steps"
     ] = "cosine"
-    warmup_fraction: Annotated[float, "fraction of all steps in which the learning rate rises"] = (
-        0.03
-    )
+    warmup_fraction: Annotated[
+        float, "fraction of all steps during which the learning rate rises"
+    ] = 0.03
     step_epochs: Annotated[int, "epochs from one decay to the next with --schedule step"] = 100
-    step_factor: Annotated[float, "factor on the learning rate at each such decay"] = 0.33
+    step_factor: Annotated[
+        float, "factor by which each such decay multiplies the learning rate"
+    ] = 0.33
     grad_clip: Annotated[float, "maximum norm of the gradients; 0: no clipping"] = 1.0
     ema_decay: Annotated[
         float, "decay of the moving average of the weights, which is what is saved; 0: no average"
@@ -321,7 +323,7 @@ class TrainConfig:
     ] = 8.0
     save_minutes: Annotated[float, "minutes between two checkpoints"] = 10.0
     validate_every: Annotated[int, "epochs between two validations"] = 10
-    seed: Annotated[int, "seed of all randomness"] = 0
+    seed: Annotated[int, "random seed"] = 0
 
 
 PAPER = TrainConfig(

@@ -115,7 +115,7 @@ HeatmapsOption = Annotated[
     Path | None,
     typer.Option(
         metavar="DIR",
-        help="Draw where the objects are, one file per row.",
+        help="Draw heatmaps of where the objects are, one file per row.",
         rich_help_panel=OUTPUT,
     ),
 ]

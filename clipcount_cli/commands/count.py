@@ -53,7 +53,7 @@ HeatmapOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE.png",
-        help="Draw where the objects are, one panel per prompt.",
+        help="Draw heatmaps of where the objects are, one panel per prompt.",
         rich_help_panel=OUTPUT,
     ),
 ]

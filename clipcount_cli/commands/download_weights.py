@@ -25,7 +25,7 @@ CheckpointOption = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="Local file to install: a released checkpoint, or weights that train wrote (with "
+        help="Local file to install: a released checkpoint, or weights from clipcount train (with "
         "--name).",
         rich_help_panel=SOURCE,
     ),
@@ -41,7 +41,7 @@ ClipOption = Annotated[
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        metavar="URL", help="Other address to download the file from.", rich_help_panel=SOURCE
+        metavar="URL", help="Alternative address to download from.", rich_help_panel=SOURCE
     ),
 ]
 Sha256Option = Annotated[

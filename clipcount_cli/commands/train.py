@@ -59,12 +59,16 @@ PartOption = Annotated[
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="RUN", help="Folder of this run. Default: runs/DATE_TIME.", rich_help_panel=RUN
+        metavar="RUN", help="Folder for this run. Default: runs/DATE_TIME.", rich_help_panel=RUN
     ),
 ]
 ResumeOption = Annotated[
     Path | None,
-    typer.Option(metavar="RUN", help="Resume a run exactly where it stopped.", rich_help_panel=RUN),
+    typer.Option(
+        metavar="RUN",
+        help="Resume a run exactly where it stopped; no other option is needed.",
+        rich_help_panel=RUN,
+    ),
 ]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace an earlier run.", rich_help_panel=RUN)
