@@ -28,13 +28,17 @@ TEMPORARY_PREFIX = ".tmp-"  # how the name of an unfinished file begins
 def require_distinct(*outputs: Path | None, inputs: Sequence[Path | None] = ()) -> None:
     """Raise UsageError if two of these paths are one file: an output would be lost."""
     written, read = ([path for path in paths if path is not None] for paths in (outputs, inputs))
-    for paths, kind in ((written, "outputs"), (read, "inputs")):
-        for first, second in itertools.combinations(paths, 2):
-            if is_same_file(first, second):
-                raise UsageError(f"{first} is given for two {kind}", hint="give each its own file")
+    _require_different(written, "outputs")
     for output, source in itertools.product(written, read):
         if is_same_file(output, source):
             raise overwrites_input(output)
+    _require_different(read, "inputs")
+
+
+def _require_different(paths: Sequence[Path], kind: str) -> None:
+    for first, second in itertools.combinations(paths, 2):
+        if is_same_file(first, second):
+            raise UsageError(f"{first} is given for two {kind}", hint="give each its own file")
 
 
 def overwrites_input(output: Path) -> UsageError:

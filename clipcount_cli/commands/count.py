@@ -167,7 +167,7 @@ def count(
     if json:
         console.show_json(as_json(counter, image, photo, counts, lines))
     else:
-        console.show_counts("stdin" if image == "-" else image, lines)
+        console.show_counts(shown_name(image), lines)
     shown = counts if regions is None else [result.inside(regions) for result in counts]
     write_files(counter, name_in_points(image, page, channel), photo, shown, outputs)
 
@@ -225,8 +225,13 @@ def read(image: str, page: str | None, channel: int | None) -> DecodedImage:
         raise ImageReadError("stdin is closed", hint="pipe an image into it, or name a file")
     else:
         photo = read_image(sys.stdin.buffer, "stdin", selection)
-    show_notices(photo.notices, "" if image == "-" else f"{image}: ")
+    show_notices(photo.notices, f"{shown_name(image)}: ")
     return photo
+
+
+def shown_name(image: str) -> str:
+    """How messages call the image."""
+    return "stdin" if image == "-" else image
 
 
 def read_named(path: Path, selection: Selection) -> DecodedImage:

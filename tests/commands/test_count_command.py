@@ -180,6 +180,36 @@ def test_a_photograph_comes_from_stdin(photo, weights, monkeypatch):
     assert json.loads(piped.stdout)["results"] == json.loads(named.stdout)["results"]
 
 
+def test_messages_call_a_piped_image_stdin(weights):
+    stack, page = io.BytesIO(), Image.new("L", (90, 60))
+    page.save(stack, "TIFF", save_all=True, append_images=[page])
+
+    result = count("-", "dots", weights=weights, input=stack.getvalue())
+
+    assert "stdin: counting page 1 of 2 (choose with --page)\n" in result.stderr
+    assert "in stdin:\n" in result.stderr
+
+
+def test_an_empty_prompt_is_refused_before_anything_is_read(weights):
+    result = count("nowhere.jpg", "dots", "", weights="nowhere")
+
+    assert result.exit_code == 2
+    assert result.stderr == (
+        "error: a prompt is empty\n"
+        'hint: name what to count: clipcount count nowhere.jpg "red apples"\n'
+    )
+
+
+def test_a_file_that_is_no_image_comes_with_a_hint(weights, tmp_path):
+    (tmp_path / "text.jpg").write_text("not an image")
+
+    result = count(tmp_path / "text.jpg", "dots", weights=weights)
+
+    assert result.stderr.endswith(
+        "text.jpg is text, not an image\nhint: name an image, such as photo.jpg\n"
+    )
+
+
 def test_a_closed_stdin_is_told_in_words(weights, monkeypatch):
     monkeypatch.setattr("clipcount_cli.commands.count.sys", type("sys", (), {"stdin": None}))
 
@@ -323,7 +353,8 @@ def test_an_overlong_name_of_weights_is_told_in_words(name, photo):
     result = count(photo, "dots", weights=name)
 
     assert result.exit_code == 1
-    assert "weights" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert f"{name} are installed" in result.stderr or f"{name} does not exist" in result.stderr
 
 
 def test_offline_forbids_the_network(photo, weights, monkeypatch):
