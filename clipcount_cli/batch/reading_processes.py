@@ -36,6 +36,7 @@ from clipcount_cli.counting.plausibility import size_notice
 from clipcount_cli.counting.windows import Pixels, resize_shorter_side
 
 _MAX_ASPECT = 2  # of the sides of an image that fits into a slot of memory
+_LEAST_BUDGET_BYTES = 300 << 20  # for decoding in a process: enough for 24 megapixels
 _MAX_PROCESSES = 61  # for more of them, Windows cannot wait
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # may reach all processes of a run
 
@@ -107,7 +108,8 @@ class ReadingProcesses:
         memory = _shared(slots * each_bytes)
         self._memory = _slots(memory, each_bytes)
         self._free = list(range(slots))
-        setup = _Setup(memory, each_bytes, DECODE_BUDGET_BYTES // processes, tiles, windows)
+        budget_bytes = max(_LEAST_BUDGET_BYTES, DECODE_BUDGET_BYTES // processes)
+        setup = _Setup(memory, each_bytes, budget_bytes, tiles, windows)
         self.pool = ProcessPoolExecutor(processes, _Context(), _start, (setup,))
 
     def take_slot(self) -> int:

@@ -85,6 +85,7 @@ def test_images_beyond_a_process_s_share_of_memory_are_read_by_threads(jobs, mon
     in_threads = []
     read_in_thread = Readers._read_in_thread
     monkeypatch.setattr(reading_processes, "DECODE_BUDGET_BYTES", 2 * 3_000_000)
+    monkeypatch.setattr(reading_processes, "_LEAST_BUDGET_BYTES", 0)
     monkeypatch.setattr(
         Readers,
         "_read_in_thread",
