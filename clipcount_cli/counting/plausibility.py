@@ -27,9 +27,9 @@ def size_notice(shorter_px: int, tiles: int, side_px: int) -> Notice | None:
     tiles, side_px: it was resized to `tiles` times `side_px`.
     """
     shrinking = shorter_px / (tiles * side_px)
-    if shrinking < MIN_SHRINKING or tiles >= MAX_TILES:
-        return None
     more = more_tiles(shorter_px, tiles, side_px)
+    if shrinking < MIN_SHRINKING or more is None:
+        return None
     return Notice(
         f"shrunk {shrinking:.0f}x, try --tiles {more}",
         f"the image was shrunk {shrinking:.0f}x: if its objects are small, "
@@ -38,9 +38,10 @@ def size_notice(shorter_px: int, tiles: int, side_px: int) -> Notice | None:
     )
 
 
-def more_tiles(shorter_px: int, tiles: int, side_px: int) -> int:
+def more_tiles(shorter_px: int, tiles: int, side_px: int) -> int | None:
     """The number of tiles to try after `tiles`: twice as many, or half the image's own pixels."""
-    return min(MAX_TILES, max(2 * tiles, round(shorter_px / side_px / 2)))
+    more = min(MAX_TILES, max(2 * tiles, round(shorter_px / side_px / 2)))
+    return more if more > tiles else None
 
 
 def chosen_notice(tiles: int) -> Notice:
@@ -49,18 +50,19 @@ def chosen_notice(tiles: int) -> Notice:
 
 
 def name_notice(
-    weights: str, prompt: str, count: float, generic_count: float, larger: int
+    weights: str, prompt: str, count: float, generic_count: float, larger: int | None
 ) -> Notice | None:
     """Note that few of the objects seen are recognized as what `prompt` names.
 
     count, generic_count: counts of the same image for `prompt`, or for its noun alone, and for the
-    generic prompt; larger: the number of tiles to try next.
+    generic prompt; larger: the number of tiles to try next, if any.
     """
     if generic_count < MIN_GENERIC or count >= MAX_NAMED_SHARE * generic_count:
         return None
+    also = " or another name" if larger is None else f", another name, or --tiles {larger}"
     return Notice(
         f"few of about {generic_count:.0f} objects recognized as {prompt}",
         f"{weights} recognizes few of about {generic_count:.0f} objects as {prompt}; "
-        f'if they are {prompt}, try "{GENERIC_PROMPT}", another name, or --tiles {larger}',
+        f'if they are {prompt}, try "{GENERIC_PROMPT}"{also}',
         doubtful=True,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipcount_cli.errors import DataError
+from clipcount_cli.files import read_error
 
 DELIMITERS = (",", ";", "\t")
 SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
@@ -137,7 +138,7 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> Table:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from error
+        raise read_error(path, error) from error
     return parse_table(data, path, columns)
 
 

@@ -2,8 +2,13 @@
 
 import pytest
 
-from clipcount_cli.config import ModelConfig
-from clipcount_cli.counting.plausibility import generic_prompt, name_notice, size_notice
+from clipcount_cli.config import MAX_TILES, ModelConfig
+from clipcount_cli.counting.plausibility import (
+    generic_prompt,
+    more_tiles,
+    name_notice,
+    size_notice,
+)
 from clipcount_cli.weights.cache import resolve
 from clipcount_cli.weights.checkpoint import read_metadata
 
@@ -38,6 +43,12 @@ def test_a_name_that_fits_few_of_the_objects_is_doubted():
         'if they are cookies, try "objects", another name, or --tiles 2'
     )
     assert notice.brief == "few of about 231 objects recognized as cookies"
+
+
+def test_no_larger_view_is_named_once_there_is_none():
+    notice = name_notice("tiny", "cookies", 12.3, 231.4, more_tiles(900, MAX_TILES, 384))
+
+    assert str(notice).endswith('if they are cookies, try "objects" or another name')
 
 
 @pytest.mark.parametrize(("count", "generic"), [(25, 100), (0, 2.9), (0, 0), (40, 30)])
