@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shlex
 import shutil
 import time
 from collections import Counter
@@ -27,7 +26,14 @@ from clipcount_cli.counting.prompts import unread_part
 from clipcount_cli.data.datasets import load_dataset
 from clipcount_cli.data.samples import Dataset
 from clipcount_cli.devices import pick_device, pick_precision, require_full_fp32
-from clipcount_cli.errors import DataError, DeviceError, TrainingError, UsageError, quantity
+from clipcount_cli.errors import (
+    DataError,
+    DeviceError,
+    TrainingError,
+    UsageError,
+    command_line,
+    quantity,
+)
 from clipcount_cli.files import remove_leftovers
 from clipcount_cli.training.limits import check_network, check_training
 from clipcount_cli.training.loop import fit
@@ -237,7 +243,7 @@ def _count_command(folder: RunFolder, dataset: Dataset, tiles: int) -> str:
     is_name = str(folder.path) in {EMBEDDED_NAME, *cache.installed()}  # which comes before folders
     weights = folder.best if is_name else folder.path
     command = ["clipcount", "count", "IMAGE", prompt, "--weights", str(weights)]
-    return shlex.join(command if tiles == 1 else [*command, "--tiles", str(tiles)])
+    return command_line(command if tiles == 1 else [*command, "--tiles", str(tiles)])
 
 
 def planning_processes(device: torch.device) -> int:
