@@ -20,8 +20,11 @@ from clipcount_cli.weights.checkpoint import empty_model
 from clipcount_cli.weights.upstream import import_released
 
 # A busy machine fails no property: neither a slow example nor slowly drawn inputs are a fault.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# Every run tries the same examples; `pytest --hypothesis-profile random` looks for further ones.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("random", PATIENT)
+settings.register_profile("same", PATIENT, derandomize=True)
+settings.load_profile("same")
 
 LOOPBACK = ("127.", "::1", "localhost")
 

@@ -63,7 +63,7 @@ def test_a_dot_drawn_as_a_pixel_lands_where_the_transformed_dot_is(kind, size, s
 
     if len(placed) and placed.min() > 1 and placed.max() < SIDE_PX - 1:
         brightest = np.unravel_index(window.argmax(), window.shape)
-        assert window.max() > 0.2
+        assert window.max() > 0.1  # of 1: a dot between pixels of a window that shrinks it
         assert abs(brightest[1] + 0.5 - placed[0, 0]) <= 1
         assert abs(brightest[0] + 0.5 - placed[0, 1]) <= 1
     if not len(placed):
