@@ -117,6 +117,7 @@ def test_batch_counts_on_a_gpu_what_it_counts_on_the_cpu(tmp_path):
     np.testing.assert_allclose(counted(DEVICE), counted("cpu"), rtol=1e-4)
 
 
+@needs_gpu
 def test_processes_that_read_change_no_count(tmp_path, monkeypatch):
     monkeypatch.setattr("clipcount_cli.batch.readers.PROCESSES_FROM", 10)
     for number in range(30):

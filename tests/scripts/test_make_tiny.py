@@ -257,6 +257,8 @@ def random_backbone():
 def make_quick(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tiny.network, "load_backbone", random_backbone)
     patch.setattr(make_tiny, "STEPS_PER_EPOCH", 1)
+    patch.setattr(make_tiny, "COLOUR_BATCHES", 2)
+    patch.setattr(tiny.validation, "SHIFTS", SHIFTS[:2])
 
 
 @pytest.fixture(scope="module")
@@ -341,6 +343,7 @@ def test_relevance_is_shifted_no_further_than_photos_gain_from(
         )
 
     monkeypatch.setattr(tiny.validation, "validation", validation)
+    monkeypatch.setattr(tiny.validation, "SHIFTS", SHIFTS)
     model, _ = checkpoint.load(quick / "last.safetensors")
 
     assert calibrated_shift(model, read_photos(photos, "val")) == SHIFTS[step]
