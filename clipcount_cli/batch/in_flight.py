@@ -31,7 +31,7 @@ class ImageInFlight:
     prepared: Prepared = field(init=False)  # once it is read
     seen: tuple[int, int] = field(init=False)  # height and width that the network sees
     origins: list[Origin] = field(init=False)  # of the windows
-    weights: NDArray[np.float32] = field(init=False)  # of the windows: see `window_weights`
+    weights: NDArray[np.float32] = field(init=False)  # of the windows, on a GPU: `window_weights`
     source: Pixels | None = None  # as the network sees it, until it is encoded
     features: dict[int, FeatureRow] = field(default_factory=dict)  # by window
     found: dict[int, dict[int, FoundRow]] = field(default_factory=dict)  # by prompt, then window

@@ -97,10 +97,11 @@ class NetworkCalls:
                 )
 
     def _decode(self, pairs: list[Pair]) -> Decoded:
+        on_gpu = self.network.on_gpu
         return self.network.decode(
             [image.features[window] for image, _, window in pairs],
             [image.prompts[prompt] for image, prompt, _ in pairs],
-            [image.weights[window] for image, _, window in pairs],
+            [image.weights[window] for image, _, window in pairs] if on_gpu else [],
             self.with_densities,
         )
 

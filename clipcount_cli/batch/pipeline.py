@@ -20,12 +20,10 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from clipcount_cli import console
 from clipcount_cli.batch.fixed_batch import FixedBatch
@@ -42,14 +40,12 @@ from clipcount_cli.batch.readers import Readers
 from clipcount_cli.batch.reading import Prepared, fault_of, read
 from clipcount_cli.batch.reading_processes import ReadingProcesses, slot_bytes
 from clipcount_cli.batch.tasks import Stage, Tasks
-from clipcount_cli.config import WindowConfig
 from clipcount_cli.counting.counter import Counter, CountResult, Tiles
 from clipcount_cli.counting.images import DecodedImage
 from clipcount_cli.counting.notices import as_message
 from clipcount_cli.counting.open_stacks import OpenStacks
 from clipcount_cli.counting.scale import MAX_TILES
 from clipcount_cli.counting.windows import (
-    Origin,
     Pixels,
     join_densities,
     resize_shorter_side,
@@ -62,7 +58,6 @@ from clipcount_cli.interrupts import Stop
 POLL_S = 0.1  # how often a signal is looked for while nothing arrives
 PIXEL_BUDGET_BYTES = 512 << 20  # of decoded images that wait for the network
 GPU_CALLS = 3  # at a time: one is computed while the next ones are prepared
-MAX_KEPT_TILES = 2  # of layouts kept for images of the same size: with 8 tiles, each has 2 MB
 FINISHED_AHEAD = 4096  # outcomes that may wait for an earlier image before it stalls the others
 
 
@@ -181,17 +176,6 @@ def _use_one_core() -> None:
     torch.set_num_threads(1)
 
 
-def _layout(
-    height_px: int, width_px: int, windows: WindowConfig
-) -> tuple[list[Origin], NDArray[np.float32]]:
-    """The windows of a resized image, and the share of each of their pixels in its map."""
-    origins = window_origins(height_px, width_px, windows)
-    return origins, window_weights(height_px, width_px, windows)
-
-
-_kept_layout = lru_cache(maxsize=1024)(_layout)
-
-
 class _PipelineRun:
     """One run of a pipeline. All its state is changed in one thread; others run the tasks."""
 
@@ -278,8 +262,10 @@ class _PipelineRun:
     def _queue(self, image: ImageInFlight, prepared: Prepared, pixels: Pixels) -> None:
         """Queue an image that was read for the network."""
         image.prepared, image.source, image.seen = prepared, pixels, pixels.shape[:2]
-        layout = _kept_layout if prepared.tiles <= MAX_KEPT_TILES else _layout
-        image.origins, image.weights = layout(*image.seen, self.pipeline.counter.windows)
+        windows = self.pipeline.counter.windows
+        image.origins = window_origins(*image.seen, windows)
+        if self.pipeline.on_gpu:
+            image.weights = window_weights(*image.seen, windows)
         arrays = (image.source, image.prepared.shown)
         held_bytes = sum(array.nbytes for array in arrays if array is not None)
         self.largest_bytes = max(self.largest_bytes, held_bytes)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clipcount_cli.counting.page_names import split_page
 from clipcount_cli.data.names import Spellings, written_name
-from clipcount_cli.data.tables import SPREADSHEET_SUFFIXES, parse_table
+from clipcount_cli.data.tables import SPREADSHEET_SUFFIXES, read_table
 from clipcount_cli.errors import DataError
-from clipcount_cli.files import as_text, is_file, read_error
+from clipcount_cli.files import as_text, is_file
 
 PROMPTS_FILE = "prompts.csv"  # looked for in the folder of a batch
 
@@ -100,12 +100,8 @@ def find_prompts(folder: Path) -> Path | None:
 
 def read_prompts(path: Path) -> PromptsFile:
     """Read a table with the columns image,prompt; DataError names a line that lacks either."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise read_error(path, error) from error
     prompts: dict[str, dict[str, None]] = {}
-    for line, cells in parse_table(data, path, ("image", "prompt")).rows:
+    for line, cells in read_table(path, ("image", "prompt")).rows:
         image, prompt = cells["image"], cells["prompt"]
         if not image or not prompt:
             raise DataError(f"{path}, line {line}: image or prompt is empty")

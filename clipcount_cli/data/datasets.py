@@ -16,6 +16,7 @@ from clipcount_cli.data.checks import Findings, Suggest, check_samples
 from clipcount_cli.data.samples import OWN, Dataset, Sample
 from clipcount_cli.data.splits import SPLITS, hold_out
 from clipcount_cli.errors import DataError, UsageError, quantity, shortened
+from clipcount_cli.files import CHECK_PATH, exists, is_folder
 
 TRAINING_SPLITS = ("train", "val")
 _LAYOUTS = """put the images in images/, and beside it one of:
@@ -74,7 +75,9 @@ class _Read(NamedTuple):
 
 def _read(root: Path, part: str | None, findings: Findings) -> _Read:
     """Read `root` in the first layout that fits."""
-    if not root.is_dir():
+    if not exists(root):
+        raise DataError(f"{root} does not exist", hint=CHECK_PATH)
+    if not is_folder(root):
         raise DataError(f"{root} is not a folder", hint="--data takes the folder of a data set")
     if (parts := shanghaitech.find(root)) is not None:
         chosen = shanghaitech.choose(parts, part, findings)

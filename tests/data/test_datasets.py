@@ -173,7 +173,10 @@ def test_a_folder_of_unknown_layout_is_told_which_are_known(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
-    assert "nowhere is not a folder" in broken(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+
+    assert "nowhere does not exist" in broken(tmp_path / "nowhere")
+    assert "file is not a folder" in broken(tmp_path / "file")
 
 
 def test_a_split_that_is_not_there_names_those_that_are(fsc147):
